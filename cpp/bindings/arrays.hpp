@@ -1,0 +1,148 @@
+// NumPy arrays in and out: dtype checks, views with strides in elements, outputs from the memory pool.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <vector>
+
+#include "checks.hpp"
+#include "fastrnn/types.hpp"
+#include "memory.hpp"
+
+namespace fastrnn::bindings {
+
+namespace py = pybind11;
+
+inline std::string text(const py::handle& object) { return py::cast<std::string>(py::str(object)); }
+
+[[noreturn]] inline void fail_type(const std::string& op, const std::string& argument, const std::string& expected,
+                                   const std::string& got) {
+  throw py::type_error("[" + op + "] " + argument + ": expected " + expected + ", got " + got);
+}
+
+inline py::array as_array(const std::string& op, const std::string& name, const py::object& object) {
+  if (!py::isinstance<py::array>(object))
+    fail_type(op, name, "a NumPy array", text(py::type::of(object).attr("__name__")));
+  return py::reinterpret_borrow<py::array>(object);
+}
+
+// The dtype that decides the precision of a call.
+inline bool is_double(const std::string& op, const std::string& name, const py::object& object) {
+  const py::array a = as_array(op, name, object);
+  if (py::isinstance<py::array_t<float>>(a)) return false;
+  if (py::isinstance<py::array_t<double>>(a)) return true;
+  fail_type(op, name, "dtype float32 or float64", text(a.dtype()));
+}
+
+template <class T>
+void expect_dtype(const std::string& op, const std::string& name, const py::array& a, const char* like = "x") {
+  if (!py::isinstance<py::array_t<T>>(a))
+    fail_type(op, name, "dtype " + text(py::dtype::of<T>()) + " (that of " + like + ")", text(a.dtype()));
+}
+
+// An array that is kept alive together with the core's view of it.
+template <class T>
+struct Input {
+  py::array array;
+  View<const T> view;
+  operator const View<const T>&() const { return view; }
+  const T* data() const { return view.data; }
+};
+
+template <class T>
+Input<T> wrap(const py::array& a) {
+  Input<T> in{a, {}};
+  in.view.data = static_cast<const T*>(a.data());
+  in.view.ndim = int(a.ndim());
+  for (int i = 0; i < in.view.ndim; ++i) {
+    in.view.shape[i] = a.shape(i);
+    in.view.stride[i] = a.strides(i) / index(sizeof(T));
+  }
+  return in;
+}
+
+inline void expect_few_axes(const std::string& op, const std::string& name, const py::array& a) {
+  if (a.ndim() > 4) fail(op, name, "at most 4 axes", std::to_string(a.ndim()));
+}
+
+// Any strides that are whole elements; None gives an empty view. `rows`: the last axis must be contiguous, and an
+// input that is not is copied.
+template <class T>
+Input<T> input(const std::string& op, const std::string& name, const py::object& object, bool rows = false,
+               const char* like = "x") {
+  if (object.is_none()) return {};
+  py::array a = as_array(op, name, object);
+  expect_dtype<T>(op, name, a, like);
+  expect_few_axes(op, name, a);
+  bool copy = reinterpret_cast<uintptr_t>(a.data()) % alignof(T) != 0;
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) copy |= a.strides(i) % py::ssize_t(sizeof(T)) != 0;
+  copy |= rows && a.ndim() > 0 && a.shape(a.ndim() - 1) > 1 && a.strides(a.ndim() - 1) != py::ssize_t(sizeof(T));
+  if (copy) a = py::array_t<T, py::array::c_style | py::array::forcecast>(a);
+  return wrap<T>(a);
+}
+
+// C-contiguous, of a known shape (-1: any); copied if it is not contiguous.
+template <class T>
+Input<T> dense(const std::string& op, const std::string& name, const py::object& object, const std::string& letters,
+               const std::vector<index>& shape, const char* like = "x") {
+  py::array a = as_array(op, name, object);
+  expect_dtype<T>(op, name, a, like);
+  bool same = a.ndim() == py::ssize_t(shape.size());
+  bool known = true;
+  for (size_t i = 0; i < shape.size(); ++i) {
+    same = same && (shape[i] < 0 || a.shape(py::ssize_t(i)) == shape[i]);
+    known = known && shape[i] >= 0;
+  }
+  if (!same)
+    fail(op, name, "shape " + letters + (known ? " = " + shape_text(shape.data(), int(shape.size())) : ""),
+         text(a.attr("shape")));
+  return wrap<T>(py::array_t<T, py::array::c_style | py::array::forcecast>(a));
+}
+
+// A new array, uninitialised; large ones come from the core's pool, so that steady work touches no fresh pages.
+template <class T>
+py::array_t<T> new_array(const std::vector<py::ssize_t>& shape) {
+  size_t count = 1;
+  for (py::ssize_t n : shape) count *= size_t(n);
+  if (count * sizeof(T) < (size_t(1) << 16)) return py::array_t<T>(shape);
+  T* block = static_cast<T*>(acquire(count * sizeof(T)));
+  return py::array_t<T>(shape, block, py::capsule(block, [](void* p) { release(p); }));
+}
+
+template <class T>
+View<T> view_of(py::array_t<T>& a) {
+  View<T> v;
+  v.data = a.mutable_data();
+  v.ndim = int(a.ndim());
+  for (int i = 0; i < v.ndim; ++i) {
+    v.shape[i] = a.shape(i);
+    v.stride[i] = a.strides(i) / index(sizeof(T));
+  }
+  return v;
+}
+
+// An array of the caller's that is updated in place: dtype T, C-contiguous, writeable, of n values.
+template <class T>
+T* in_place(const std::string& op, const std::string& name, const py::object& object, index n) {
+  if (object.is_none()) return nullptr;
+  py::array a = as_array(op, name, object);
+  expect_dtype<T>(op, name, a, "param");
+  if (!(a.flags() & py::array::c_style)) fail(op, name, "a C-contiguous array", "one with other strides");
+  if (!a.writeable()) fail(op, name, "a writeable array", "a read-only one");
+  if (index(a.size()) != n) fail(op, name, std::to_string(n) + " values", std::to_string(a.size()));
+  return static_cast<T*>(a.mutable_data());
+}
+
+template <class T>
+Activation<T> activation(const py::tuple& spec) {
+  return {ActivationKind(spec[0].cast<int>()), T(spec[1].cast<double>()), T(spec[2].cast<double>())};
+}
+
+void bind_rnn(py::module_& m);
+void bind_ops(py::module_& m);
+void bind_pooling(py::module_& m);
+void bind_runtime(py::module_& m);
+
+}  // namespace fastrnn::bindings

@@ -1,0 +1,192 @@
+// rnn_forward, rnn_backward and the workspace between them.
+#include <memory>
+#include <variant>
+
+#include "arrays.hpp"
+#include "cell_layout.hpp"
+#include "fastrnn/rnn.hpp"
+
+namespace fastrnn::bindings {
+namespace {
+
+// What forward left for backward, with the array it refers to.
+struct PyWorkspace {
+  std::variant<Workspace<float>, Workspace<double>> core;
+  py::array x;
+  Cell cell = Cell::rnn;
+  bool batch_first = true, bias_ih = false, bias_hh = false, h0 = false, c0 = false;
+};
+
+void memory_range(const py::array& a, uintptr_t& first, uintptr_t& last) {
+  first = last = reinterpret_cast<uintptr_t>(a.data());
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    if (a.shape(i) == 0) {
+      last = first;
+      return;
+    }
+    const auto reach = (a.shape(i) - 1) * a.strides(i);
+    (reach < 0 ? first : last) += uintptr_t(reach);
+  }
+  last += uintptr_t(a.itemsize());
+}
+
+bool overlap(const py::array& a, const py::array& b) {
+  uintptr_t a0, a1, b0, b1;
+  memory_range(a, a0, a1);
+  memory_range(b, b0, b1);
+  return a0 < b1 && b0 < a1;
+}
+
+template <class T>
+View<T> checked_out(const std::string& op, const py::object& object, const py::array& x) {
+  py::array a = as_array(op, "out", object);
+  expect_dtype<T>(op, "out", a);
+  expect_few_axes(op, "out", a);
+  if (!a.writeable()) fail(op, "out", "a writeable array", "a read-only one");
+  if (overlap(a, x)) fail(op, "out", "an array that does not overlap x", "one that does");
+  View<T> v;
+  v.data = static_cast<T*>(a.mutable_data());
+  v.ndim = int(a.ndim());
+  for (int i = 0; i < v.ndim; ++i) {
+    if (a.strides(i) % py::ssize_t(sizeof(T)) != 0 || reinterpret_cast<uintptr_t>(v.data) % alignof(T) != 0)
+      fail(op, "out", "aligned elements", "strides or an address that are not");
+    v.shape[i] = a.shape(i);
+    v.stride[i] = a.strides(i) / index(sizeof(T));
+    if (a.shape(i) > 1 && v.stride[i] == 0) fail(op, "out", "every element in a place of its own", "a broadcast view");
+  }
+  if (v.ndim > 0 && v.shape[v.ndim - 1] > 1 && v.stride[v.ndim - 1] != 1)
+    fail(op, "out", "a contiguous last axis", "a stride of " + std::to_string(v.stride[v.ndim - 1]));
+  return v;
+}
+
+Input<index> integers(const std::string& op, const std::string& name, const py::object& object) {
+  if (object.is_none()) return {};
+  py::array a = as_array(op, name, object);
+  if (a.dtype().kind() != 'i' && a.dtype().kind() != 'u') fail_type(op, name, "an integer dtype", text(a.dtype()));
+  expect_few_axes(op, name, a);
+  return wrap<index>(py::array_t<index, py::array::c_style | py::array::forcecast>(a));
+}
+
+Input<bool> booleans(const std::string& op, const std::string& name, const py::object& object) {
+  if (object.is_none()) return {};
+  py::array a = as_array(op, name, object);
+  if (a.dtype().kind() != 'b') fail_type(op, name, "dtype bool", text(a.dtype()));
+  expect_few_axes(op, name, a);
+  return wrap<bool>(a);
+}
+
+template <class T>
+py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, const py::tuple& output_activation,
+                  const py::object& x, const py::object& weight_ih, const py::object& weight_hh,
+                  const py::object& bias_ih, const py::object& bias_hh, const py::object& h0, const py::object& c0,
+                  const py::object& lengths, const py::object& mask, const py::object& recurrent_mask, bool reverse,
+                  bool batch_first, bool return_sequences, bool return_workspace, const py::object& out) {
+  const CellLayout& info = layout(cell);
+  const std::string op = info.name;
+  if (weight_ih.is_none()) fail_type(op, "weight_ih", "a NumPy array", "None");
+  if (weight_hh.is_none()) fail_type(op, "weight_hh", "a NumPy array", "None");
+  RnnOptions<T> options{cell, activation<T>(gate), activation<T>(candidate), activation<T>(output_activation), reverse,
+                        batch_first};
+  const Input<T> in_x = input<T>(op, "x", x, true), w_ih = input<T>(op, "weight_ih", weight_ih),
+                 w_hh = input<T>(op, "weight_hh", weight_hh), b_ih = input<T>(op, "bias_ih", bias_ih),
+                 b_hh = input<T>(op, "bias_hh", bias_hh), in_h0 = input<T>(op, "h0", h0),
+                 in_c0 = input<T>(op, "c0", c0), r_mask = input<T>(op, "recurrent_mask", recurrent_mask);
+  const Input<index> in_lengths = integers(op, "lengths", lengths);
+  const Input<bool> in_mask = booleans(op, "mask", mask);
+  const RnnInputs<T> in{in_x.view, w_ih.view,  w_hh.view,   b_ih.view,       b_hh.view,
+                        in_h0.view, in_c0.view, r_mask.view, in_lengths.view, in_mask.view};
+  // Shapes are checked by the core; here they only size the outputs.
+  expect_ndim(op, "x", in.x, batch_first ? "(B, T, I)" : "(T, B, I)", 3);
+  expect_ndim(op, "weight_hh", in.weight_hh, "(G*H, H)", 2);
+  const index B = in.x.shape[batch_first ? 0 : 1], H = in.weight_hh.shape[1];
+  py::object output = py::none(), c_n = py::none();
+  RnnOutputs<T> result;
+  if (!out.is_none()) {
+    result.output = checked_out<T>(op, out, in_x.array);
+    output = out;
+  } else if (return_sequences) {
+    auto y = new_array<T>({in.x.shape[0], in.x.shape[1], H});
+    result.output = view_of(y);
+    output = y;
+  }
+  auto h_n = new_array<T>({B, H});
+  result.h_n = view_of(h_n);
+  if (info.has_c) {
+    auto c = new_array<T>({B, H});
+    result.c_n = view_of(c);
+    c_n = c;
+  }
+  auto kept = std::make_unique<PyWorkspace>();
+  Workspace<T> workspace;
+  {
+    py::gil_scoped_release nogil;
+    rnn_forward<T>(options, in, result, return_workspace ? &workspace : nullptr);
+  }
+  if (!return_workspace) return py::make_tuple(output, h_n, c_n, py::none());
+  kept->core = std::move(workspace);
+  kept->x = in_x.array;
+  kept->cell = cell;
+  kept->batch_first = batch_first;
+  kept->bias_ih = !bias_ih.is_none();
+  kept->bias_hh = !bias_hh.is_none();
+  kept->h0 = !h0.is_none();
+  kept->c0 = !c0.is_none();
+  return py::make_tuple(output, h_n, c_n, std::move(kept));
+}
+
+template <class T>
+py::tuple backward(const PyWorkspace& kept, const Workspace<T>& workspace, const py::object& grad_output,
+                   const py::object& grad_h_n, const py::object& grad_c_n, bool need_grad_x) {
+  const CellLayout& info = layout(kept.cell);
+  const std::string op = std::string(info.name) + "_backward";
+  const Input<T> dy = input<T>(op, "grad_output", grad_output, true), dh = input<T>(op, "grad_h_n", grad_h_n),
+                 dc = input<T>(op, "grad_c_n", grad_c_n);
+  const index B = workspace.batch(), I = workspace.inputs(), H = workspace.hidden(), GH = info.gates * H;
+  RnnGradients<T> g;
+  const auto make = [](bool wanted, const std::vector<py::ssize_t>& shape, View<T>& view) -> py::object {
+    if (!wanted) return py::none();
+    auto a = new_array<T>(shape);
+    view = view_of(a);
+    return a;
+  };
+  const py::ssize_t axis0 = kept.batch_first ? B : workspace.steps(), axis1 = kept.batch_first ? workspace.steps() : B;
+  py::tuple result = py::make_tuple(
+      make(need_grad_x, {axis0, axis1, I}, g.x), make(true, {GH, I}, g.weight_ih), make(true, {GH, H}, g.weight_hh),
+      make(kept.bias_ih, {GH}, g.bias_ih), make(kept.bias_hh, {GH}, g.bias_hh), make(kept.h0, {B, H}, g.h0),
+      make(kept.c0, {B, H}, g.c0));
+  {
+    py::gil_scoped_release nogil;
+    rnn_backward<T>(workspace, dy, dh, dc, g);
+  }
+  return result;
+}
+
+}  // namespace
+
+void bind_rnn(py::module_& m) {
+  py::class_<PyWorkspace>(m, "Workspace", "What a forward pass keeps for its backward pass; refers to x.")
+      .def_property_readonly("cell", [](const PyWorkspace& w) { return int(w.cell); })
+      .def_property_readonly("nbytes", [](const PyWorkspace& w) {
+        return std::visit([](const auto& core) { return core.bytes(); }, w.core);
+      });
+
+  m.def("rnn_forward", [](int cell, const py::tuple& gate, const py::tuple& candidate, const py::tuple& output,
+                          const py::object& x, const py::object& weight_ih, const py::object& weight_hh,
+                          const py::object& bias_ih, const py::object& bias_hh, const py::object& h0,
+                          const py::object& c0, const py::object& lengths, const py::object& mask,
+                          const py::object& recurrent_mask, bool reverse, bool batch_first, bool return_sequences,
+                          bool return_workspace, const py::object& out) {
+    if (cell < 0 || cell >= kCells) throw py::value_error("[rnn_forward] cell: expected 0 to 3");
+    const auto run = is_double(layout(Cell(cell)).name, "x", x) ? forward<double> : forward<float>;
+    return run(Cell(cell), gate, candidate, output, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, lengths, mask,
+               recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out);
+  });
+
+  m.def("rnn_backward", [](const PyWorkspace& w, const py::object& grad_output, const py::object& grad_h_n,
+                           const py::object& grad_c_n, bool need_grad_x) {
+    return std::visit(
+        [&](const auto& core) { return backward(w, core, grad_output, grad_h_n, grad_c_n, need_grad_x); }, w.core);
+  });
+}
+
+}  // namespace fastrnn::bindings

@@ -1,0 +1,76 @@
+// Recurrent layers: one direction of one layer over a whole batch of sequences, forward and backward.
+//
+// Dimensions: T time, B batch, I input, H hidden, G gates (RNN 1, GRU 3, LSTM 4). Gate order i f g o and r z n.
+// T is float or double. Every function throws std::invalid_argument with a message
+// "[op] argument: expected ..., got ..." before anything is computed.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "fastrnn/types.hpp"
+
+namespace fastrnn {
+
+template <class T>
+struct RnnOptions {
+  Cell cell = Cell::lstm;
+  Activation<T> gate{ActivationKind::sigmoid, 0, 0};    // LSTM i f o, GRU r z
+  Activation<T> candidate{ActivationKind::tanh, 0, 0};  // LSTM g, GRU n, RNN
+  Activation<T> output{ActivationKind::tanh, 0, 0};     // LSTM: of c
+  bool reverse = false;      // walk each row's valid steps from the last to the first
+  bool batch_first = true;   // x and output are (B, T, .) rather than (T, B, .)
+};
+
+template <class T>
+struct RnnInputs {
+  View<const T> x;               // (B, T, I) or (T, B, I), last axis contiguous
+  View<const T> weight_ih;       // (G*H, I), any strides
+  View<const T> weight_hh;       // (G*H, H), any strides
+  View<const T> bias_ih;         // (G*H,) or not given
+  View<const T> bias_hh;         // (G*H,) or not given
+  View<const T> h0;              // (B, H) or not given: zeros
+  View<const T> c0;              // (B, H) or not given: zeros; LSTM only
+  View<const T> recurrent_mask;  // (B, H) or not given: multiplies h where it enters the recurrent product
+  View<const index> lengths;     // (B,) or not given: valid steps of each row, 0..T
+  View<const bool> mask;         // (B, T) or not given: valid steps, gaps allowed
+};
+
+template <class T>
+struct RnnOutputs {
+  View<T> output;  // (B, T, H) or (T, B, H), last axis contiguous, or not given; zeros where no step is valid
+  View<T> h_n;     // (B, H): the state after the last valid step
+  View<T> c_n;     // (B, H); LSTM only
+};
+
+template <class T>
+struct RnnGradients {
+  View<T> x;  // as the input x; or not given: not computed
+  View<T> weight_ih, weight_hh, bias_ih, bias_hh, h0, c0;  // each may be not given
+};
+
+// What forward keeps for backward: gates, h and c of every step, and the packed weights. It refers to x, which must
+// stay alive and unchanged; the weights may change. Backward may be called any number of times.
+template <class T>
+class Workspace {
+ public:
+  struct State;
+  Workspace();
+  ~Workspace();
+  Workspace(Workspace&&) noexcept;
+  Workspace& operator=(Workspace&&) noexcept;
+  std::unique_ptr<State> state;
+  index batch() const, steps() const, inputs() const, hidden() const;
+  size_t bytes() const;
+};
+
+template <class T>
+void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const RnnOutputs<T>& out,
+                 Workspace<T>* workspace = nullptr);
+
+// grad_output: as the output, or not given (zeros); grad_h_n, grad_c_n: (B, H) or not given.
+template <class T>
+void rnn_backward(const Workspace<T>& workspace, const View<const T>& grad_output, const View<const T>& grad_h_n,
+                  const View<const T>& grad_c_n, const RnnGradients<T>& gradients);
+
+}  // namespace fastrnn

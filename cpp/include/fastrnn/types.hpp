@@ -1,0 +1,43 @@
+// The few types that every part of fastrnn shares. Plain data, no standard library.
+#pragma once
+
+#include <stdint.h>
+
+namespace fastrnn {
+
+typedef int64_t index;
+
+// The public list of activations; the Python layer uses the same numbers.
+enum class ActivationKind : int {
+  linear, tanh, sigmoid, relu, hard_sigmoid, elu, leaky_relu, softsign, softplus, scaled_tanh, affine,
+  thresholded_relu, selu, gelu, silu, exponential
+};
+constexpr int kActivationKinds = 16;
+
+// Activations whose derivative cannot be had from their output (elu can because its alpha is not negative).
+constexpr bool needs_input(ActivationKind kind) {
+  return kind == ActivationKind::gelu || kind == ActivationKind::silu || kind == ActivationKind::leaky_relu ||
+         kind == ActivationKind::thresholded_relu || kind == ActivationKind::scaled_tanh;
+}
+
+template <class T>
+struct Activation {
+  ActivationKind kind;
+  T alpha, beta;
+};
+
+// The four recurrent forms. GRU: reset applied after or before the recurrent product.
+enum class Cell : int { rnn, lstm, gru, gru_reset_before };
+constexpr int kCells = 4;
+
+// An array of up to four dimensions, strides in elements. `data == nullptr` means "not given".
+template <class T>
+struct View {
+  T* data = nullptr;
+  int ndim = 0;
+  index shape[4] = {0, 0, 0, 0};
+  index stride[4] = {0, 0, 0, 0};
+  explicit operator bool() const { return data != nullptr; }
+};
+
+}  // namespace fastrnn

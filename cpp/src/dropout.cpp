@@ -1,0 +1,53 @@
+// Dropout from a counter-based generator: element i of a mask depends on (seed, i) alone, so backward draws the same
+// mask again instead of keeping it, and the number of threads changes nothing.
+#include <algorithm>
+
+#include "fastrnn/ops.hpp"
+#include "plan.hpp"
+#include "threads.hpp"
+
+namespace fastrnn {
+namespace {
+
+// The output function of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64 bits that passes BigCrush on counters.
+inline uint64_t mix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+}  // namespace
+
+template <class T>
+void dropout(index outer, index repeat, index inner, const T* x, double rate, uint64_t seed, T* y) {
+  const T scale = T(1.0 / (1.0 - rate));
+  const uint32_t limit = uint32_t(std::min(rate * 4294967296.0, 4294967295.0));
+  const uint64_t key = mix(seed + 0x9e3779b97f4a7c15u);
+  constexpr index kPiece = 1 << 13;  // even: each draw serves two neighbours
+  // Pieces of the mask, which has outer*inner elements; element (o, i) serves (o, r, i) for every r.
+  const index n = outer * inner, pieces = (n + kPiece - 1) / kPiece;
+  const double cost = 8.0 * double(n) + 2.0 * double(n) * double(repeat);
+  parallel_for(plan_threads(cost, std::max<index>(pieces, 1)), pieces, [&](index piece) {
+    T mask[kPiece];
+    const index first = piece * kPiece, count = std::min(kPiece, n - first);
+    for (index i = 0; i < count; i += 2) {
+      const uint64_t bits = mix(key + uint64_t(first + i) * 0x9e3779b97f4a7c15u);
+      mask[i] = uint32_t(bits) < limit ? T(0) : scale;
+      mask[std::min(i + 1, count - 1)] = i + 1 < count ? (uint32_t(bits >> 32) < limit ? T(0) : scale) : mask[i];
+    }
+    for (index i = 0; i < count;) {
+      const index o = (first + i) / inner, at = (first + i) % inner, run = std::min(count - i, inner - at);
+      for (index r = 0; r < repeat; ++r) {
+        T* to = y + (o * repeat + r) * inner + at;
+        const T* from = x ? x + (o * repeat + r) * inner + at : nullptr;
+        for (index k = 0; k < run; ++k) to[k] = from ? from[k] * mask[i + k] : mask[i + k];
+      }
+      i += run;
+    }
+  });
+}
+
+template void dropout(index, index, index, const float*, double, uint64_t, float*);
+template void dropout(index, index, index, const double*, double, uint64_t, double*);
+
+}  // namespace fastrnn

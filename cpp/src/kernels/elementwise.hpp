@@ -1,0 +1,147 @@
+// Loops over contiguous values: activations, accumulation, optimiser updates. Formulas of the updates: Keras 3.
+#pragma once
+
+#include "activations.hpp"
+
+namespace fastrnn {
+namespace {
+
+template <class T>
+FASTRNN_INLINE Vec<T> square_root(Vec<T> x) {
+#if FASTRNN_VECTOR_BYTES > 0
+  Vec<T> y;
+  for (int i = 0; i < kLanes<T>; ++i) y[i] = sizeof(T) == 4 ? T(__builtin_sqrtf(float(x[i]))) : T(__builtin_sqrt(double(x[i])));
+  return y;
+#else
+  return sizeof(T) == 4 ? T(__builtin_sqrtf(float(x))) : T(__builtin_sqrt(double(x)));
+#endif
+}
+#if defined(__AVX512F__)
+template <>
+inline __attribute__((always_inline)) Vec<float> square_root<float>(Vec<float> x) {
+  return (Vec<float>)_mm512_sqrt_ps((__m512)x);
+}
+template <>
+inline __attribute__((always_inline)) Vec<double> square_root<double>(Vec<double> x) {
+  return (Vec<double>)_mm512_sqrt_pd((__m512d)x);
+}
+#elif defined(__AVX__)
+template <>
+inline __attribute__((always_inline)) Vec<float> square_root<float>(Vec<float> x) {
+  return (Vec<float>)_mm256_sqrt_ps((__m256)x);
+}
+template <>
+inline __attribute__((always_inline)) Vec<double> square_root<double>(Vec<double> x) {
+  return (Vec<double>)_mm256_sqrt_pd((__m256d)x);
+}
+#elif defined(__SSE2__)
+template <>
+inline __attribute__((always_inline)) Vec<float> square_root<float>(Vec<float> x) {
+  return (Vec<float>)_mm_sqrt_ps((__m128)x);
+}
+template <>
+inline __attribute__((always_inline)) Vec<double> square_root<double>(Vec<double> x) {
+  return (Vec<double>)_mm_sqrt_pd((__m128d)x);
+}
+#endif
+
+// body(i, lanes) for each vector, the last one partial
+template <class T, class F>
+FASTRNN_INLINE void each_vector(index n, F body) {
+  constexpr int L = kLanes<T>;
+  index i = 0;
+  for (; i + L <= n; i += L) body(i, index(L));
+  if (i < n) body(i, n - i);
+}
+
+template <class T>
+static void activate_all(index n, const T* x, T* y, Activation<T> act) {
+  each_vector<T>(n, [=](index i, index k) { store_first<T>(y + i, activate<T>(load_first<T>(x + i, k), act), k); });
+}
+
+template <class T>
+static void activate_backward(index n, const T* saved, const T* grad_y, T* grad_x, Activation<T> act) {
+  each_vector<T>(n, [=](index i, index k) {
+    Vec<T> y;
+    const Vec<T> d = derivative<T>(load_first<T>(saved + i, k), act, y);
+    store_first<T>(grad_x + i, load_first<T>(grad_y + i, k) * d, k);
+  });
+}
+
+template <class T>
+static void add(index n, const T* x, T* y) {
+  each_vector<T>(n, [=](index i, index k) { store_first<T>(y + i, load_first<T>(y + i, k) + load_first<T>(x + i, k), k); });
+}
+
+template <class T>
+static void add_scaled(index n, T scale, const T* x, T* y) {
+  each_vector<T>(n, [=](index i, index k) {
+    store_first<T>(y + i, load_first<T>(y + i, k) + scale * load_first<T>(x + i, k), k);
+  });
+}
+
+template <class T>
+static void exp_shifted(index n, const T* x, T shift, T* y) {
+  each_vector<T>(n, [=](index i, index k) { store_first<T>(y + i, exp<T>(load_first<T>(x + i, k) - shift), k); });
+}
+
+// decay is the rate times the decoupled weight decay.
+template <class T>
+static void adam(index n, T* p, const T* g, T* m, T* v, T* vhat, T rate, T beta1, T beta2, T eps, T decay) {
+  each_vector<T>(n, [=](index i, index k) {
+    const Vec<T> grad = load_first<T>(g + i, k);
+    Vec<T> param = load_first<T>(p + i, k), first = load_first<T>(m + i, k), second = load_first<T>(v + i, k);
+    first += (T(1) - beta1) * (grad - first);
+    second += (T(1) - beta2) * (grad * grad - second);
+    store_first<T>(m + i, first, k);
+    store_first<T>(v + i, second, k);
+    if (vhat) {
+      const Vec<T> old = load_first<T>(vhat + i, k);
+      second = second > old ? second : old;
+      store_first<T>(vhat + i, second, k);
+    }
+    param -= decay * param;
+    store_first<T>(p + i, param - rate * first / (square_root<T>(second) + eps), k);
+  });
+}
+
+template <class T>
+static void rmsprop(index n, T* p, const T* g, T* sq, T* mom, T* avg, T rate, T rho, T momentum, T eps, T decay) {
+  each_vector<T>(n, [=](index i, index k) {
+    const Vec<T> grad = load_first<T>(g + i, k);
+    Vec<T> param = load_first<T>(p + i, k), square = load_first<T>(sq + i, k);
+    square = rho * square + (T(1) - rho) * (grad * grad);
+    store_first<T>(sq + i, square, k);
+    Vec<T> variance = square;
+    if (avg) {
+      const Vec<T> mean = rho * load_first<T>(avg + i, k) + (T(1) - rho) * grad;
+      store_first<T>(avg + i, mean, k);
+      variance = square - mean * mean;
+    }
+    Vec<T> step = rate * grad / square_root<T>(variance + eps);
+    if (mom) {
+      step += momentum * load_first<T>(mom + i, k);
+      store_first<T>(mom + i, step, k);
+    }
+    store_first<T>(p + i, param - decay * param - step, k);
+  });
+}
+
+template <class T>
+static void sgd(index n, T* p, const T* g, T* velocity, T rate, T momentum, bool nesterov, T decay) {
+  each_vector<T>(n, [=](index i, index k) {
+    const Vec<T> grad = load_first<T>(g + i, k);
+    Vec<T> param = load_first<T>(p + i, k);
+    param -= decay * param;
+    Vec<T> step = -rate * grad;
+    if (velocity) {
+      const Vec<T> speed = momentum * load_first<T>(velocity + i, k) + step;
+      store_first<T>(velocity + i, speed, k);
+      step = nesterov ? momentum * speed + step : speed;
+    }
+    store_first<T>(p + i, param + step, k);
+  });
+}
+
+}  // namespace
+}  // namespace fastrnn

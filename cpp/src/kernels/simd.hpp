@@ -1,0 +1,193 @@
+// The lane type: one vector of the instruction set this object is compiled for, or one scalar where there is none.
+//
+// Built on GCC/Clang vector extensions, so that + - * / work as written. Only what they cannot say (min and max that
+// let NaN through, partial loads and stores) is spelled per instruction set. Included by ISA objects only: everything
+// here has internal linkage and is always inlined, because a weak symbol compiled for AVX-512 may be the copy that
+// the linker keeps for the whole library.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__AVX__) || defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include "kernel_table.hpp"
+
+#if defined(_MSC_VER)
+#define FASTRNN_INLINE static __forceinline
+#else
+#define FASTRNN_INLINE static inline __attribute__((always_inline))
+#endif
+
+#if defined(__AVX512F__)
+#define FASTRNN_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define FASTRNN_VECTOR_BYTES 32
+#elif (defined(__GNUC__) || defined(__clang__)) && (defined(__SSE2__) || defined(__ARM_NEON))
+#define FASTRNN_VECTOR_BYTES 16
+#else
+#define FASTRNN_VECTOR_BYTES 0  // scalar: correct anywhere
+#endif
+
+namespace fastrnn {
+namespace {
+
+// Registers decide the tile: 32 vector registers on AVX-512 and NEON, 16 elsewhere.
+#if defined(__AVX512F__) || (defined(__ARM_NEON) && defined(__aarch64__))
+constexpr bool kManyRegisters = true;
+#else
+constexpr bool kManyRegisters = false;
+#endif
+
+template <class T>
+struct Lane;
+
+#if FASTRNN_VECTOR_BYTES > 0
+template <>
+struct Lane<float> {
+  typedef float V __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+  typedef float U __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(4), may_alias));
+  typedef int32_t I __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+};
+template <>
+struct Lane<double> {
+  typedef double V __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+  typedef double U __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(8), may_alias));
+  typedef int64_t I __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+};
+#else
+template <>
+struct Lane<float> {
+  typedef float V;
+  typedef float U;
+  typedef int32_t I;
+};
+template <>
+struct Lane<double> {
+  typedef double V;
+  typedef double U;
+  typedef int64_t I;
+};
+#endif
+
+template <class T>
+using Vec = typename Lane<T>::V;
+template <class T>
+using IntVec = typename Lane<T>::I;
+
+template <class T>
+constexpr int kLanes = int(sizeof(Vec<T>) / sizeof(T));
+
+template <class T>
+FASTRNN_INLINE Vec<T> load(const T* p) {
+  return *reinterpret_cast<const typename Lane<T>::U*>(p);
+}
+template <class T>
+FASTRNN_INLINE void store(T* p, Vec<T> v) {
+  *reinterpret_cast<typename Lane<T>::U*>(p) = v;
+}
+template <class T>
+FASTRNN_INLINE Vec<T> splat(T x) {
+#if FASTRNN_VECTOR_BYTES > 0
+  return x - Vec<T>{};  // x - 0 is x for every x, -0.0 included; GCC turns it into one broadcast
+#else
+  return x;
+#endif
+}
+
+// The first n lanes (0 < n <= kLanes); the others read as zero and are never touched in memory.
+template <class T>
+FASTRNN_INLINE Vec<T> load_first(const T* p, index n) {
+  if (n == kLanes<T>) return load(p);
+  T lane[kLanes<T>];
+  for (int i = 0; i < kLanes<T>; ++i) lane[i] = i < n ? p[i] : T(0);
+  return load(lane);
+}
+template <class T>
+FASTRNN_INLINE void store_first(T* p, Vec<T> v, index n) {
+  if (n == kLanes<T>) return store(p, v);
+  T lane[kLanes<T>];
+  store(lane, v);
+  for (index i = 0; i < n; ++i) p[i] = lane[i];
+}
+#if defined(__AVX512F__)
+template <>
+inline __attribute__((always_inline)) Vec<float> load_first<float>(const float* p, index n) {
+  return (Vec<float>)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
+}
+template <>
+inline __attribute__((always_inline)) void store_first<float>(float* p, Vec<float> v, index n) {
+  _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
+}
+template <>
+inline __attribute__((always_inline)) Vec<double> load_first<double>(const double* p, index n) {
+  return (Vec<double>)_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p);
+}
+template <>
+inline __attribute__((always_inline)) void store_first<double>(double* p, Vec<double> v, index n) {
+  _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), (__m512d)v);
+}
+#endif
+
+// clamp(x, lo, hi) with lo <= hi; NaN passes through (x86 min and max return their second operand on NaN).
+#if defined(__AVX512F__)
+FASTRNN_INLINE Vec<float> clamp(Vec<float> x, float lo, float hi) {
+  return (Vec<float>)_mm512_min_ps(_mm512_set1_ps(hi), _mm512_max_ps(_mm512_set1_ps(lo), (__m512)x));
+}
+FASTRNN_INLINE Vec<double> clamp(Vec<double> x, double lo, double hi) {
+  return (Vec<double>)_mm512_min_pd(_mm512_set1_pd(hi), _mm512_max_pd(_mm512_set1_pd(lo), (__m512d)x));
+}
+#elif defined(__AVX__)
+FASTRNN_INLINE Vec<float> clamp(Vec<float> x, float lo, float hi) {
+  return (Vec<float>)_mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), (__m256)x));
+}
+FASTRNN_INLINE Vec<double> clamp(Vec<double> x, double lo, double hi) {
+  return (Vec<double>)_mm256_min_pd(_mm256_set1_pd(hi), _mm256_max_pd(_mm256_set1_pd(lo), (__m256d)x));
+}
+#elif defined(__SSE2__)
+FASTRNN_INLINE Vec<float> clamp(Vec<float> x, float lo, float hi) {
+  return (Vec<float>)_mm_min_ps(_mm_set1_ps(hi), _mm_max_ps(_mm_set1_ps(lo), (__m128)x));
+}
+FASTRNN_INLINE Vec<double> clamp(Vec<double> x, double lo, double hi) {
+  return (Vec<double>)_mm_min_pd(_mm_set1_pd(hi), _mm_max_pd(_mm_set1_pd(lo), (__m128d)x));
+}
+#else
+template <class V, class T>
+FASTRNN_INLINE V clamp(V x, T lo, T hi) {
+#if FASTRNN_VECTOR_BYTES > 0
+  const V l = lo - V{}, h = hi - V{};
+#else
+  const V l = lo, h = hi;
+#endif
+  const V above = x < l ? l : x;
+  return above > h ? h : above;
+}
+#endif
+
+// Bits of a floating vector as integers and back.
+template <class T>
+FASTRNN_INLINE IntVec<T> as_int(Vec<T> v) {
+#if FASTRNN_VECTOR_BYTES > 0
+  return (IntVec<T>)v;
+#else
+  IntVec<T> i;
+  __builtin_memcpy(&i, &v, sizeof(T));
+  return i;
+#endif
+}
+template <class T>
+FASTRNN_INLINE Vec<T> as_float(IntVec<T> v) {
+#if FASTRNN_VECTOR_BYTES > 0
+  return (Vec<T>)v;
+#else
+  Vec<T> f;
+  __builtin_memcpy(&f, &v, sizeof(T));
+  return f;
+#endif
+}
+
+}  // namespace
+}  // namespace fastrnn

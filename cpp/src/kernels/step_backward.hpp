@@ -1,0 +1,97 @@
+// One step of backpropagation through time: dh = (gate gradients of the later step) . R in registers, then the
+// derivative of the cell's maths as the epilogue.
+#pragma once
+
+#include "cells.hpp"
+#include "gemm.hpp"
+
+namespace fastrnn {
+namespace {
+
+template <class T>
+using FinishBackward = void (*)(const BackwardStep<T>&, const Vec<T>* acc, int rows, int panels, index row,
+                                index panel);
+
+template <class T, class P, bool kFirstPhase, bool kStandard>
+static void finish_backward(const BackwardStep<T>& s, const Vec<T>* acc, int rows, int panels, index row,
+                            index panel) {
+  constexpr int L = kLanes<T>;
+  const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
+  for (int m = 0; m < rows; ++m) {
+    const index r = s.first_row + (row + m) * s.row_step;
+    for (int n = 0; n < panels; ++n) {
+      const index unit = (panel + n) * L;
+      const index state = r * s.state_stride + unit;
+      Unit<T> u;
+      u.dh = *acc++;
+      if (s.recurrent_mask) u.dh *= load<T>(s.recurrent_mask + state);
+      if (P::has_direct) u.direct = load<T>(s.direct + state);
+      if (kFirstPhase) {
+        if (P::has_direct) u.dh += u.direct;
+        if (s.dy) {
+          const index left = s.hidden - unit;
+          u.dh += load_first<T>(s.dy + s.dy_offset[r] + unit, left < L ? left : L);
+        }
+        if (s.grad_h_n) u.dh += load<T>(s.grad_h_n + state);
+      }
+      u.h_prev = load<T>(s.h_prev + state);
+      Vec<T> saved[P::saved_slots], d[P::saved_slots];
+      if (P::saved_slots == 1 && !s.saved)
+        saved[0] = load<T>(s.h + state);  // an RNN's output is its only gate
+      else
+        for (int i = 0; i < P::saved_slots; ++i)
+          saved[i] = load<T>(s.saved + r * s.saved_stride + unit * P::saved_slots + i * L);
+      if (P::has_c) {
+        u.c = load<T>(s.c + state);
+        u.c_prev = load<T>(s.c_prev + state);
+        u.dc = load<T>(s.dc + state);
+      }
+      P::template backward<kStandard>(saved, u, d, gates);
+      T* grad = s.gates + r * s.gates_stride + unit * P::saved_slots;
+      for (int i = P::grad_from; i < P::grad_to; ++i) store<T>(grad + i * L, d[i]);
+      if (P::has_c) store<T>(s.dc + state, u.dc);
+      if (P::has_direct) store<T>(s.direct + state, u.direct);
+    }
+  }
+}
+
+template <class T>
+struct BackwardTile {
+  const BackwardStep<T>& s;
+  FinishBackward<T> finish;
+  index panel_stride;
+
+  template <int MR, int NP>
+  __attribute__((always_inline)) void run(index row, index panel) const {
+    Vec<T> acc[MR][NP] = {};
+    if (s.next) {
+      const T* a[MR];
+      for (int m = 0; m < MR; ++m) a[m] = s.next + (s.first_row + (row + m) * s.row_step) * s.gates_stride;
+      accumulate_runs<T, MR, NP>(acc, a, s.weight_hh_t + panel * panel_stride, panel_stride, s.segment,
+                                 s.segment_length, s.segments);
+    }
+    Vec<T> out[MR * NP];
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n) out[m * NP + n] = acc[m][n];
+    finish(s, out, MR, NP, row, panel);
+  }
+};
+
+// The GEMM tile is the same for every cell: only the epilogue differs.
+template <class T>
+__attribute__((noinline)) static void backward_tiles(const BackwardStep<T>& s, FinishBackward<T> finish) {
+  const BackwardTile<T> tile{s, finish, total_length(s.segment_length, s.segments) * kLanes<T>};
+  tile_single(tile, s.rows, (s.hidden + kLanes<T> - 1) / kLanes<T>);
+}
+
+template <class T, class P, bool kFirstPhase>
+static void backward_step(const BackwardStep<T>& s) {
+  const bool standard = s.gate.kind == ActivationKind::sigmoid && s.candidate.kind == ActivationKind::tanh &&
+                        s.output.kind == ActivationKind::tanh;
+  backward_tiles<T>(s, standard ? finish_backward<T, P, kFirstPhase, true> : finish_backward<T, P, kFirstPhase, false>);
+}
+
+}  // namespace
+}  // namespace fastrnn

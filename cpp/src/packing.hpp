@@ -1,0 +1,53 @@
+// Weights in the order in which the kernels read them: panels of L units, all gates of a unit side by side.
+#pragma once
+
+#include <vector>
+
+#include "cell_layout.hpp"
+#include "memory.hpp"
+
+namespace fastrnn {
+
+inline index panels_of(index n, int lanes) { return (n + lanes - 1) / lanes; }
+
+// Runs of contiguous values that make up the K dimension of a product (Gemm::segment).
+struct Runs {
+  std::vector<index> offset, length;
+  void add(index at, index count) {  // merges with the run before where they touch
+    if (!offset.empty() && offset.back() + length.back() == at)
+      length.back() += count;
+    else {
+      offset.push_back(at);
+      length.push_back(count);
+    }
+  }
+  index count() const { return index(offset.size()); }
+};
+
+// (G*H, K) -> (P, K, side.count, L): the forward operand.
+template <class T>
+Buffer<T> pack_forward(const View<const T>& weight, const Side& side, index hidden, int lanes);
+
+// (P, accumulators, L) from the two biases, either of which may be missing.
+template <class T>
+Buffer<T> pack_bias(const View<const T>& bias_ih, const View<const T>& bias_hh, const CellLayout& cell, int phase,
+                    index hidden, int lanes);
+
+// (G*H, N) -> (N/L, K, L) with K over (panel, slot of the side, unit): the operand that takes gate gradients back.
+template <class T>
+Buffer<T> pack_backward(const View<const T>& weight, const Side& side, index hidden, int lanes);
+Runs backward_runs(const Side& side, int slots, index hidden, int lanes);
+
+// Offsets in a row of gate gradients of the whole vectors that belong to a side, in the order (panel, slot).
+std::vector<index> side_columns(const Side& side, int slots, index hidden, int lanes);
+
+// The gradient accumulator (rows j, columns as side_columns) -> grad (G*H, J).
+template <class T>
+void unpack_gradient(const T* packed, index stride, const Side& side, index hidden, int lanes, const View<T>& grad);
+
+// One panel of at most L columns: b(k, n) = data[k*stride_k + n*stride_n] goes to packed[k*row_stride + n], the lanes
+// past N are zero.
+template <class T>
+void pack_panel(const T* data, index stride_k, index stride_n, index K, index N, int lanes, T* packed, index row_stride);
+
+}  // namespace fastrnn

@@ -1,0 +1,112 @@
+"""Conv1D: a product over windows of time. The padding arithmetic is functional's (Keras's)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from . import checks
+from .base import Array, Layer, Shape
+from .weights import OutputActivation, WeightSpec
+
+
+def output_extent(time: int | None, span: int, stride: int, padding: str) -> int | None:
+    """Windows of `span` steps, `stride` apart, in `time` steps."""
+    if time is None:
+        return None
+    return max((time - span) // stride + 1, 0) if padding == "valid" else -(-time // stride)
+
+
+class Conv1D(Layer):
+    """x (B, T, C) -> (B, T', filters), kernel (kernel_size, C, filters).
+
+    `padding` "valid", "same" or "causal" (output t sees no input after t); `strides`; `dilation_rate`; `groups` is 1.
+    Options: `kernel_initializer="glorot_uniform"`, `bias_initializer="zeros"`, and for each of kernel and bias a
+    `_regularizer` and a `_constraint`; `activity_regularizer`.
+    """
+
+    _input_words = "(batch, time, channels)"
+    _input_rank = 3
+
+    def __init__(
+        self, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid", data_format: Any = None,
+        dilation_rate: Any = 1, groups: int = 1, activation: Any = None, use_bias: bool = True, **options: Any,
+    ) -> None:  # fmt: skip
+        op = "Conv1D"
+        self.filters = checks.positive_int(op, "filters", filters)
+        self.kernel_size = checks.single_int(op, "kernel_size", kernel_size)
+        self.strides = checks.single_int(op, "strides", strides)
+        self.dilation_rate = checks.single_int(op, "dilation_rate", dilation_rate)
+        padding = padding.lower() if isinstance(padding, str) else padding
+        self.padding = checks.one_of(op, "padding", padding, ("valid", "same", "causal"))
+        checks.one_of(op, "data_format", data_format, (None, "channels_last"))
+        if checks.positive_int(op, "groups", groups) != 1:
+            raise ValueError(f"[{op}] groups: expected 1 (grouped convolutions are not implemented), got {groups}")
+        if self.strides > 1 and self.dilation_rate > 1:
+            raise ValueError(f"[{op}] strides: expected 1 with dilation_rate={self.dilation_rate}, got {self.strides}")
+        self._kernel = WeightSpec.take(options, "kernel", "glorot_uniform")
+        self._bias = WeightSpec.take(options, "bias", "zeros")
+        super().__init__(**options)
+        self.use_bias = checks.boolean(op, "use_bias", use_bias)
+        self.activation = OutputActivation(activation)
+
+    def _build(self, input_shape: Shape) -> None:
+        channels = input_shape[-1]
+        if channels is None:
+            raise ValueError(f"[Conv1D] input_shape: expected a known number of channels, got {input_shape}")
+        shape = (self.kernel_size, channels, self.filters)
+        self.kernel = self.add_weight("kernel", shape, self._kernel.initializer, **self._kernel.rules)
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight("bias", (self.filters,), self._bias.initializer, **self._bias.rules)
+        self._last_dim = channels
+
+    def _check_shape(self, shape: Sequence[int | None]) -> None:
+        super()._check_shape(shape)
+        span = (self.kernel_size - 1) * self.dilation_rate + 1
+        if self.padding == "valid" and shape[1] is not None and shape[1] < span:
+            raise ValueError(
+                f"[Conv1D] inputs: expected at least {span} steps for kernel_size={self.kernel_size} with "
+                f"padding='valid', got {tuple(shape)}"
+            )
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "stride": self.strides, "padding": self.padding, "dilation": self.dilation_rate,
+            "activation": self.activation.fused,
+        }  # fmt: skip
+
+    def _forward(self, x: Array, training: bool, mask: Array | None) -> Array:
+        bias = None if self.bias is None else self.bias.value
+        # (K, C, F) seen as (F, C, K)
+        a = F.conv1d(x, self.kernel.value.transpose(2, 1, 0), bias, **self._options())
+        y = self.activation.forward(a)
+        if training:
+            self._cache = (x, a, y)
+        return y
+
+    def _backward(self, cache: Any, grad_y: Array) -> Array | None:
+        x, a, y = cache
+        grad_x, grad_weight, grad_bias = F.conv1d_backward(
+            x, self.kernel.value.transpose(2, 1, 0), a, self.activation.backward(a, y, grad_y),
+            need_grad_x=self.need_grad_x, has_bias=self.bias is not None, **self._options(),
+        )  # fmt: skip
+        self.kernel.grad = np.ascontiguousarray(grad_weight.transpose(2, 1, 0))
+        if self.bias is not None:
+            self.bias.grad = grad_bias
+        return grad_x
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Shape:
+        span = (self.kernel_size - 1) * self.dilation_rate + 1
+        return (input_shape[0], output_extent(input_shape[1], span, self.strides, self.padding), self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size, "strides": self.strides,
+            "padding": self.padding, "dilation_rate": self.dilation_rate, "groups": 1,
+            "activation": self.activation.config, "use_bias": self.use_bias,
+            **self._kernel.config(), **self._bias.config(),
+        }  # fmt: skip

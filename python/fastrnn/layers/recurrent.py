@@ -1,0 +1,365 @@
+"""SimpleRNN, LSTM and GRU with Keras's words, weights and behaviour, on the kernels of `functional`.
+
+Not here: gate orders (gates.py), the equations (reference/recurrent.py), both directions at once (bidirectional.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from .. import activations, initializers
+from .. import functional as F
+from . import checks, gates
+from .base import Array, Layer, Shape
+from .weights import WeightSpec
+
+# Keras arguments that choose among its implementations, with what may be said; here they change nothing.
+_WITHOUT_EFFECT = ("unroll", "implementation", "use_cudnn")
+
+
+class Call(NamedTuple):
+    """What one training forward leaves for its backward."""
+
+    workspace: Any
+    # of the input as it came, for dropout's backward
+    input_seed: int | None
+    # the order of the output differs from that of the input
+    flipped: bool
+    # (B, T) in the order of the output: masked steps repeat the step before
+    held: Array | None
+    # (B,) rows whose last output is the final state; None: all
+    last: Array | None
+
+
+class Recurrent(Layer):
+    """What the three have in common. Options (keyword only), as in Keras:
+
+    kernel_initializer="glorot_uniform", recurrent_initializer="orthogonal", bias_initializer="zeros", and for each of
+    kernel, recurrent, bias a `_regularizer` and a `_constraint`; dropout=0.0 and recurrent_dropout=0.0 in [0, 1) (one
+    mask per batch, constant in time); return_sequences, return_state, go_backwards, stateful, zero_output_for_mask
+    (all False); seed=None (of the dropout masks). unroll, implementation and use_cudnn are accepted without effect.
+
+    Input (B, T, I), mask (B, T). Output (B, T, U) with return_sequences, else (B, U); with return_state a list
+    [output, h] or [output, h, c], states (B, U).
+    """
+
+    cell: ClassVar[str]
+    gate_count: ClassVar[int]
+    state_count: ClassVar[int] = 1
+    _input_words = "(batch, time, features)"
+    _input_rank = 3
+    supports_masking = True
+
+    def __init__(self, units: int, activation: Any, use_bias: bool, options: dict[str, Any]) -> None:
+        op = type(self).__name__
+        units = checks.positive_int(op, "units", units)
+        self._kernel = WeightSpec.take(options, "kernel", "glorot_uniform")
+        self._recurrent = WeightSpec.take(options, "recurrent", "orthogonal")
+        self._bias = WeightSpec.take(options, "bias", "zeros")
+        dropout = checks.rate(op, "dropout", options.pop("dropout", 0.0))
+        recurrent_dropout = checks.rate(op, "recurrent_dropout", options.pop("recurrent_dropout", 0.0))
+        flags = {
+            name: checks.boolean(op, name, options.pop(name, False))
+            for name in ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask")
+        }
+        seed = checks.seed(op, "seed", options.pop("seed", None))
+        for name in _WITHOUT_EFFECT:
+            options.pop(name, None)
+        # This one would change the meaning of the axes, so it may only be said when it is false.
+        if checks.boolean(op, "time_major", options.pop("time_major", False)):
+            raise ValueError(f"[{op}] time_major: expected False (inputs are (batch, time, features)), got True")
+        super().__init__(**options)
+        self.units = units
+        self.activation = activations.parse(activation)
+        self.use_bias = checks.boolean(op, "use_bias", use_bias)
+        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
+        self.return_sequences, self.return_state = flags["return_sequences"], flags["return_state"]
+        self.go_backwards, self.stateful = flags["go_backwards"], flags["stateful"]
+        self.zero_output_for_mask = flags["zero_output_for_mask"]
+        self.seed = seed
+        self._dropout_source = None if seed is None else np.random.default_rng(seed)
+        # stateful: the states carried to the next batch, (B, U) each
+        self.states: list[Array] | None = None
+        self._batch: int | None = None
+        self._given_state: list[Array] | None = None
+        # after a backward: the gradients of the initial states, where there were any
+        self.grad_initial_state: list[Array | None] = [None] * self.state_count
+
+    # ---- weights --------------------------------------------------------------------------------------------------
+
+    def _build(self, input_shape: Shape) -> None:
+        op, features = type(self).__name__, input_shape[-1]
+        if features is None:
+            raise ValueError(f"[{op}] input_shape: expected a known number of features, got {input_shape}")
+        if self.stateful:
+            if input_shape[0] is None:
+                words = "a fixed batch size for stateful=True (batch_input_shape=(batch, time, features))"
+                raise ValueError(f"[{op}] input_shape: expected {words}, got {input_shape}")
+            self._batch = input_shape[0]
+        wide = self.gate_count * self.units
+        self.kernel = self.add_weight("kernel", (features, wide), self._kernel.initializer, **self._kernel.rules)
+        shape = (self.units, wide)
+        self.recurrent_kernel = self.add_weight(
+            "recurrent_kernel", shape, self._recurrent.initializer, **self._recurrent.rules
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight("bias", self._bias_shape(), self._bias_initializer(), **self._bias.rules)
+        self._last_dim = features
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return (self.gate_count * self.units,)
+
+    def _bias_initializer(self) -> Any:
+        return self._bias.initializer
+
+    # ---- running --------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self, x: Any, initial_state: Any = None, *, mask: Any = None, training: bool = False
+    ) -> Any:
+        """Run on `x` (B, T, I). `initial_state`: (B, U), or for LSTM a pair (h, c) of them."""
+        x = self._as_input(x)
+        self._check_shape(x.shape)
+        if not self.built:
+            self.build(x.shape if self.stateful else (None, *x.shape[1:]))
+        return self.forward(x, training=training, mask=mask, initial_state=initial_state)
+
+    def forward(
+        self, x: Array, *, training: bool = False, mask: Array | None = None, initial_state: Any = None
+    ) -> Any:
+        self._given_state = None if initial_state is None else self.check_state(initial_state, len(x))
+        return super().forward(x, training=training, mask=mask)
+
+    def check_state(self, state: Any, batch: int) -> list[Array]:
+        """The initial states as a list of arrays (B, U) of the layer's dtype."""
+        op = type(self).__name__
+        if self.state_count == 1 and not isinstance(state, (list, tuple)):
+            state = [state]
+        # an LSTM's states may come as one array (2, B, U)
+        states = [np.asarray(s) for s in state]
+        wanted = (batch, self.units)
+        if len(states) != self.state_count or any(s.shape != wanted or s.dtype.kind not in "fiu" for s in states):
+            got = ", ".join(f"{s.dtype} {s.shape}" for s in states)
+            raise ValueError(
+                f"[{op}] initial_state: expected {self.state_count} of shape (batch, units) = {wanted}, got {got}"
+            )
+        return [s.astype(self.dtype, copy=False) for s in states]
+
+    def _forward(self, x: Array, training: bool, mask: Array | None) -> Any:
+        given, self._given_state = self._given_state, None
+        y, states, self._cache = self.run(x, training, mask, given)
+        return [y, *states] if self.return_state else y
+
+    def run(
+        self, x: Array, training: bool, mask: Array | None, given: list[Array] | None, *, out: Array | None = None,
+        flip: bool = False,
+    ) -> tuple[Array, list[Array], Call | None]:  # fmt: skip
+        """Output, final states, and in training what `run_backward` needs. With return_sequences the output goes to
+        `out` (B, T, U) if given, and `flip` turns it round in time (Bidirectional needs the order of the input)."""
+        initial = self._initial_state(len(x), given)
+        if mask is not None and mask.all():
+            mask = None
+        input_seed, recurrent_mask = None, None
+        if training and self.dropout:
+            input_seed = initializers.draw_seed(self._dropout_source)
+            x = F.dropout(x, self.dropout, input_seed, broadcast_axes=(1,))
+        if training and self.recurrent_dropout:
+            seed = initializers.draw_seed(self._dropout_source)
+            recurrent_mask = F.dropout_mask((len(x), self.units), self.recurrent_dropout, seed, x.dtype)
+
+        options: dict[str, Any] = {
+            "mask": mask, "reverse": self.go_backwards, "recurrent_mask": recurrent_mask, "return_workspace": training,
+            "return_sequences": self.return_sequences,
+        }  # fmt: skip
+        # The kernels leave the output where the input stood; Keras wants it in the order of processing.
+        flipped = self.return_sequences and self.go_backwards != flip
+        if flipped and out is None:
+            out = np.empty((*x.shape[:2], self.units), x.dtype)
+        if self.return_sequences and out is not None:
+            options["out"] = out[:, ::-1] if flipped else out
+        result = self._call(x, initial, options)
+        y, states = result[0], list(result[1]) if self.state_count > 1 else [result[1]]
+        if self.stateful:
+            self.states = [s.copy() for s in states]
+
+        held = last = None
+        if not self.return_sequences:
+            last = self._last_rows(mask, initial is not None)
+            y = states[0].copy() if last is None else np.where(last[:, None], states[0], x.dtype.type(0))
+        else:
+            y = y if out is None else out
+            if mask is not None and not self.zero_output_for_mask:
+                held = np.ascontiguousarray(mask[:, ::-1]) if flipped else mask
+                y = F.hold_last(y, held)
+        return y, states, Call(result[2], input_seed, flipped, held, last) if training else None
+
+    def _initial_state(self, batch: int, given: list[Array] | None) -> list[Array] | None:
+        if not self.stateful:
+            return given
+        if self._batch != batch:
+            words = f"the fixed batch size {self._batch} of stateful=True"
+            raise ValueError(f"[{type(self).__name__}] inputs: expected {words}, got {batch}")
+        return self.states if given is None else given
+
+    def _last_rows(self, mask: Array | None, carried: bool) -> Array | None:
+        """Which rows return their final state as last output: for the others Keras has zeros there."""
+        if mask is None:
+            return None
+        if self.zero_output_for_mask:
+            return np.asarray(mask[:, 0 if self.go_backwards else -1])
+        # Nothing valid: the output never left its zeros, though the state may not be zero.
+        return np.asarray(mask.any(axis=1)) if carried else None
+
+    def _call(self, x: Array, initial: list[Array] | None, options: dict[str, Any]) -> Any:
+        bias = None if self.bias is None else self.bias.value
+        weights = gates.to_native(self.cell, self.kernel.value, self.recurrent_kernel.value, bias)
+        states = [None] * self.state_count if initial is None else initial
+        return getattr(F, self.cell)(x, *weights, *states, **self._cell_options(), **options)
+
+    def _cell_options(self) -> dict[str, Any]:
+        return {"activation": self.activation}
+
+    def _backward(self, cache: Call, grad_y: Any) -> Array | None:
+        grads = list(grad_y) if self.return_state else [grad_y]
+        return self.run_backward(cache, grads[0], grads[1:])
+
+    def run_backward(self, call: Call, grad_y: Array | None, grad_states: Sequence[Array | None] = ()) -> Array | None:
+        """Gradients of the weights into their variables, that of the input returned; None stands for zeros."""
+        states: list[Array | None] = list(grad_states) or [None] * self.state_count
+        grad_output = None
+        if grad_y is not None and self.return_sequences:
+            grad_output = grad_y if call.held is None else F.hold_last_backward(grad_y, call.held)
+            grad_output = grad_output[:, ::-1] if call.flipped else grad_output
+        elif grad_y is not None:
+            grad_h = grad_y if call.last is None else np.where(call.last[:, None], grad_y, grad_y.dtype.type(0))
+            states[0] = grad_h if states[0] is None else states[0] + grad_h
+        backward = getattr(F, f"{self.cell}_backward")
+        gradients = backward(call.workspace, grad_output, *states, need_grad_x=self.need_grad_x)
+        grad_x, *weights = gradients[:5]
+        kernel, recurrent_kernel, bias = gates.to_keras(self.cell, *weights)
+        self.kernel.grad, self.recurrent_kernel.grad = kernel, recurrent_kernel
+        if self.bias is not None:
+            self.bias.grad = bias
+        self.grad_initial_state = list(gradients[5:])
+        if grad_x is not None and call.input_seed is not None:
+            grad_x = F.dropout(grad_x, self.dropout, call.input_seed, broadcast_axes=(1,))
+        return grad_x  # type: ignore[no-any-return]
+
+    # ---- shapes, masks, states, configuration ---------------------------------------------------------------------
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        batch, time = input_shape[0], input_shape[1]
+        output = (batch, time, self.units) if self.return_sequences else (batch, self.units)
+        return [output, *[(batch, self.units)] * self.state_count] if self.return_state else output
+
+    def compute_mask(self, mask: Array | None) -> Array | None:
+        if mask is None or not self.return_sequences:
+            return None
+        # The output is in the order of processing, and so must its mask be (Keras leaves it as it was).
+        return np.ascontiguousarray(mask[:, ::-1]) if self.go_backwards else mask
+
+    def reset_states(self, states: Any = None) -> None:
+        """Start the next batch from zeros, or from `states`."""
+        if states is not None and (not self.stateful or self._batch is None):
+            raise ValueError(f"[{type(self).__name__}] states: expected a built layer with stateful=True")
+        self.states = None if states is None else [s.copy() for s in self.check_state(states, self._batch or 0)]
+
+    reset_state = reset_states
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            **self._kernel.config(), **self._recurrent.config(), **self._bias.config(),
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "zero_output_for_mask": self.zero_output_for_mask,
+            "seed": self.seed,
+        }  # fmt: skip
+
+
+class SimpleRNN(Recurrent):
+    """h' = activation(x kernel + h recurrent_kernel + bias). Arguments: see `Recurrent`."""
+
+    cell, gate_count = "rnn", 1
+
+    def __init__(self, units: int, activation: Any = "tanh", use_bias: bool = True, **options: Any) -> None:
+        super().__init__(units, activation, use_bias, options)
+
+
+class LSTM(Recurrent):
+    """Long short-term memory; `activation` is that of the candidate and of the output, as in Keras.
+
+    `unit_forget_bias` starts the forget gate's bias at one. Arguments: see `Recurrent`.
+    """
+
+    cell, gate_count, state_count = "lstm", 4, 2
+
+    def __init__(
+        self, units: int, activation: Any = "tanh", recurrent_activation: Any = "sigmoid", use_bias: bool = True, *,
+        unit_forget_bias: bool = True, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(units, activation, use_bias, options)
+        self.recurrent_activation = activations.parse(recurrent_activation)
+        self.unit_forget_bias = checks.boolean("LSTM", "unit_forget_bias", unit_forget_bias)
+
+    def _bias_initializer(self) -> Any:
+        if not self.unit_forget_bias:
+            return self._bias.initializer
+
+        def draw(shape: tuple[int, ...], dtype: Any) -> Array:
+            # Keras draws i, then c and o together
+            i = self._bias.initializer((self.units,), dtype)
+            return np.concatenate([i, np.ones(self.units, dtype), self._bias.initializer((2 * self.units,), dtype)])
+
+        return draw
+
+    def _cell_options(self) -> dict[str, Any]:
+        return {"activation": self.activation, "recurrent_activation": self.recurrent_activation}
+
+    def get_config(self) -> dict[str, Any]:
+        recurrent_activation = activations.serialize(self.recurrent_activation)
+        return {
+            **super().get_config(),
+            "recurrent_activation": recurrent_activation,
+            "unit_forget_bias": self.unit_forget_bias,
+        }
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit. `reset_after`: the reset gate multiplies after the recurrent product (bias (2, 3U)), else
+    before it (bias (3U,)). Arguments: see `Recurrent`."""
+
+    cell, gate_count = "gru", 3
+
+    def __init__(
+        self, units: int, activation: Any = "tanh", recurrent_activation: Any = "sigmoid", use_bias: bool = True, *,
+        reset_after: bool = True, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(units, activation, use_bias, options)
+        self.recurrent_activation = activations.parse(recurrent_activation)
+        self.reset_after = checks.boolean("GRU", "reset_after", reset_after)
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
+
+    def _cell_options(self) -> dict[str, Any]:
+        return {
+            "activation": self.activation,
+            "recurrent_activation": self.recurrent_activation,
+            "reset_after": self.reset_after,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        recurrent_activation = activations.serialize(self.recurrent_activation)
+        return {**super().get_config(), "recurrent_activation": recurrent_activation, "reset_after": self.reset_after}

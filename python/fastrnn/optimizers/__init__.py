@@ -1,0 +1,23 @@
+"""fastrnn.optimizers under Keras's names. The rules are in training/optimizers.py."""
+
+from ..training.optimizer import Optimizer
+from ..training.optimizers import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    Nadam,
+    RMSprop,
+    deserialize,
+    get,
+    serialize,
+)  # fmt: skip
+from . import schedules
+
+__all__ = [
+    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Nadam", "Optimizer", "RMSprop", "deserialize",
+    "get", "schedules", "serialize",
+]  # fmt: skip

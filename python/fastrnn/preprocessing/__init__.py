@@ -1,0 +1,5 @@
+"""fastrnn.preprocessing under Keras's names: `sequence` and `text`."""
+
+from . import sequence, text
+
+__all__ = ["sequence", "text"]

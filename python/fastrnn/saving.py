@@ -1,0 +1,373 @@
+"""Models and weights in one safetensors file: tensors "layer/variable", everything else as JSON in its metadata.
+
+Nothing in a file is executed: classes are looked up by name among fastrnn's own. A file is read whole and checked
+(header, configuration, names, shapes, dtypes) before a model is made or a weight overwritten; it is written to a
+temporary file in the same folder that then takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from .layers.base import Layer
+
+FORMAT_MODEL = "fastrnn-model"
+FORMAT_WEIGHTS = "fastrnn-weights"
+VERSION = 1
+# tensors of the optimizer; no layer has a name with a slash, and none may be called this
+_OPTIMIZER = "optimizer"
+_FOREIGN = (".h5", ".hdf5", ".keras", ".pb", ".tf", ".pt", ".pth", ".pkl", ".onnx")
+
+Array = npt.NDArray[Any]
+
+
+def check_suffix(op: str, path: str | os.PathLike[str], arg: str = "filepath") -> str:
+    """Refuse names that promise another format."""
+    path = os.fspath(path)
+    if not isinstance(path, str) or not path:
+        raise TypeError(f"[{op}] {arg}: expected a path, got {path!r}")
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in _FOREIGN:
+        raise ValueError(
+            f"[{op}] {arg}: expected a name for a fastrnn (safetensors) file such as "
+            f"{os.path.splitext(os.path.basename(path))[0]}.safetensors, got {path!r}"
+        )
+    return path
+
+
+# ---- writing ------------------------------------------------------------------------------------------------------
+
+
+def _write(op: str, path: str, tensors: dict[str, Array], metadata: dict[str, str], overwrite: bool) -> None:
+    from safetensors.numpy import save
+
+    if os.path.isdir(path):
+        raise ValueError(f"[{op}] filepath: expected a file, got the folder {path!r}")
+    if not overwrite and os.path.exists(path):
+        raise FileExistsError(f"[{op}] filepath: expected a new file (overwrite=False), got {path!r}, which exists")
+    path = os.path.realpath(path)  # a link keeps pointing, its target is replaced
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"[{op}] filepath: expected an existing folder, got {folder!r}")
+    data = save({key: np.ascontiguousarray(value) for key, value in tensors.items()}, metadata)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _weights(op: str, model: Any) -> dict[str, Array]:
+    if not model.built:
+        raise ValueError(f"[{op}] model: expected a built model, got one without weights")
+    if any(layer.name == _OPTIMIZER for layer in model.layers):
+        raise ValueError(f"[{op}] name: expected a layer name other than {_OPTIMIZER!r}, got it")
+    return {key: v.value for key, v in model.named_weights().items()}
+
+
+def save_model(
+    model: Any,
+    path: str | os.PathLike[str],
+    extra: dict[str, str] | None = None,
+    *,
+    overwrite: bool = True,
+    include_optimizer: bool = True,
+) -> None:
+    """See `Sequential.save`."""
+    op = "save"
+    path = check_suffix(op, path)
+    extra = {**model.extra, **(extra or {})}
+    for key, value in extra.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"[{op}] extra: expected strings, got {key!r}: {type(value).__name__}")
+    tensors = _weights(op, model)
+    config: dict[str, Any] = {
+        "model": _without_arrays(model.get_config()),
+        "trainable": _trainable(model.layers),
+        "weights": list(tensors),
+    }
+    compiled = model._compiled
+    if compiled is not None:
+        try:
+            config["compile"] = compiled.get_config()
+        except ValueError as error:
+            warnings.warn(f"{error}; the model is saved without its compile arguments", stacklevel=3)
+        else:
+            if include_optimizer and compiled.optimizer.iterations:
+                config["optimizer_state"] = compiled.optimizer.get_state()
+                tensors.update(_slots(model))
+    metadata = _header(FORMAT_MODEL, config=_dumps(op, config), extra=json.dumps(extra))
+    _write(op, path, tensors, metadata, overwrite)
+
+
+def _header(name: str, **more: str) -> dict[str, str]:
+    return {"format": name, "version": str(VERSION), **more}
+
+
+def _slots(model: Any) -> dict[str, Array]:
+    optimizer = model.optimizer
+    return {
+        f"{_OPTIMIZER}/{key}/{slot}": array
+        for key, v in model.named_weights().items()
+        if v.trainable and optimizer.has_slots(v)
+        for slot, array in optimizer.slots(v).items()
+    }
+
+
+def _trainable(layers: Any) -> dict[str, Any]:
+    """The flags of layers inside layers, which their outer layer's configuration does not hold."""
+    return {layer.name: [inner.trainable for inner in layer._sublayers()] for layer in layers if layer._sublayers()}
+
+
+def _dumps(op: str, config: Any) -> str:
+    try:
+        return json.dumps(config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"[{op}] config: expected JSON values, got {error}") from None
+
+
+def _without_arrays(config: Any) -> Any:
+    """Initial values given as arrays (pretrained embeddings) are not written: the weights are there already."""
+    if isinstance(config, list):
+        return [_without_arrays(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "Constant" and isinstance(config.get("config", {}).get("value"), list):
+        return {"class_name": "Zeros", "config": {}}
+    return {key: _without_arrays(value) for key, value in config.items()}
+
+
+def save_weights(model: Any, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
+    """See `Sequential.save_weights`."""
+    path = check_suffix("save_weights", path)
+    tensors = _weights("save_weights", model)
+    metadata = _header(FORMAT_WEIGHTS, order=json.dumps(list(tensors)))
+    _write("save_weights", path, tensors, metadata, overwrite)
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+
+
+def _refuse(op: str, path: str, got: str) -> NoReturn:
+    raise ValueError(f"[{op}] {path}: expected a fastrnn model file, got {got}") from None
+
+
+def _read(
+    op: str, path: str | os.PathLike[str], formats: tuple[str, ...]
+) -> tuple[str, dict[str, Array], dict[str, str]]:
+    """All tensors and the metadata of a file in one of `formats`."""
+    path = os.fspath(path)
+    suffix = os.path.splitext(path)[1].lower()
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"[{op}] {path}: expected a fastrnn model file, got no such file")
+    if os.path.isdir(path):
+        _refuse(op, path, "a folder")
+    if suffix in _FOREIGN:
+        _refuse(op, path, f"a {suffix} file (load it in the program that wrote it and use set_weights)")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+            if metadata.get("format") not in formats:
+                _refuse(op, path, f"a safetensors file of another program (format {metadata.get('format')!r})")
+            if metadata.get("version") != str(VERSION):
+                _refuse(op, path, f"version {metadata.get('version')!r} of the format (known: {VERSION})")
+            tensors = {key: np.array(file.get_tensor(key)) for key in file.keys()}
+    except SafetensorError as error:
+        _refuse(op, path, f"something else or a damaged file ({error})")
+    except (OSError, TypeError, AttributeError, KeyError, OverflowError, MemoryError) as error:
+        _refuse(op, path, f"a file that cannot be read ({type(error).__name__}: {error})")
+    for key, tensor in tensors.items():
+        if tensor.dtype not in (np.float32, np.float64):
+            _refuse(op, path, f"tensor {key!r} of dtype {tensor.dtype}")
+    return path, tensors, metadata
+
+
+def _json(op: str, path: str, metadata: dict[str, str], key: str, kind: type) -> Any:
+    try:
+        value = json.loads(metadata.get(key, ""))
+    except (ValueError, RecursionError):
+        _refuse(op, path, f"metadata {key!r} that is not JSON")
+    if not isinstance(value, kind):
+        _refuse(op, path, f"metadata {key!r} that is not a {kind.__name__}")
+    return value
+
+
+def _check_tensors(op: str, path: str, model: Any, tensors: dict[str, Array]) -> None:
+    """Names, shapes and dtypes of the weights are those of the model."""
+    named = model.named_weights()
+    missing = [key for key in named if key not in tensors]
+    unknown = [key for key in tensors if key not in named and not key.startswith(f"{_OPTIMIZER}/")]
+    if missing:
+        _refuse(op, path, f"no tensor {missing[0]!r}")
+    if unknown:
+        _refuse(op, path, f"an unknown tensor {unknown[0]!r}")
+    for key, v in named.items():
+        array = tensors[key]
+        if array.shape != v.shape or array.dtype != v.dtype:
+            _refuse(op, path, f"tensor {key!r} of shape {array.shape}, {array.dtype}, not {v.shape}, {v.dtype}")
+
+
+@contextlib.contextmanager
+def _no_larger_than(layers: list[Layer], limit: int) -> Iterator[None]:
+    """While this lasts the layers make weights of zeros, at most `limit` numbers: a file's claims are not believed."""
+    every = list(_with_inner(layers))
+
+    def guarded(original: Any) -> Any:
+        def add_weight(name: str, shape: tuple[int, ...], initializer: Any, **options: Any) -> Any:
+            size = 1
+            for extent in shape:
+                size *= extent
+            if size > limit:
+                raise ValueError(f"weight {name!r} of shape {shape}, more than the whole file")
+            return original(name, shape, "zeros", **options)
+
+        return add_weight
+
+    for layer in every:
+        layer.add_weight = guarded(layer.add_weight)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer in every:
+            del layer.add_weight
+
+
+def _with_inner(layers: Any) -> Iterator[Layer]:
+    for layer in layers:
+        yield layer
+        yield from _with_inner(layer._sublayers())
+
+
+def load_model(
+    path: str | os.PathLike[str], custom_objects: dict[str, Any] | None = None, *, compile: bool = True
+) -> Any:
+    """See `models.load_model`."""
+    from .layers import deserialize
+    from .models import Sequential
+    from .training.compiled import Compiled
+
+    op = "load_model"
+    path, tensors, metadata = _read(op, path, (FORMAT_MODEL,))
+    config = _json(op, path, metadata, "config", dict)
+    extra = _json(op, path, metadata, "extra", dict)
+    if any(not isinstance(value, str) for value in extra.values()):
+        _refuse(op, path, "metadata 'extra' that does not hold strings")
+    size = sum(tensor.size for tensor in tensors.values())
+    try:
+        described = config["model"]
+        if any("weights" in entry["config"] for entry in described["layers"]):
+            raise ValueError("weights in the configuration of a layer")
+        layers = [deserialize(entry, custom_objects) for entry in described["layers"]]
+        shape = described["build_input_shape"]
+        with _no_larger_than(layers, size):
+            model = Sequential(name=described["name"])
+            for layer in layers:
+                model.add(layer)
+            if not model.built:
+                model.build(shape)
+        for layer in model.layers:
+            flags = config.get("trainable", {}).get(layer.name, [])
+            for inner, flag in zip(layer._sublayers(), flags, strict=False):
+                inner.trainable = flag
+    except Exception as error:  # whatever a layer says of arguments nobody vouches for
+        _refuse(op, path, f"a configuration that makes no model ({type(error).__name__}: {error})")
+    _check_tensors(op, path, model, tensors)
+    for key, v in model.named_weights().items():
+        v.value[...] = tensors[key]
+    model.extra = extra
+    if compile and "compile" in config:
+        try:
+            model._compiled = Compiled.from_config(config["compile"])
+            _restore_optimizer(op, path, model, tensors, config.get("optimizer_state"))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            _refuse(op, path, f"compile arguments that cannot be used ({type(error).__name__}: {error})")
+    return model
+
+
+def _restore_optimizer(op: str, path: str, model: Any, tensors: dict[str, Array], state: Any) -> None:
+    """Put the optimizer's arrays back; all of them are checked first."""
+    if state is None:
+        return
+    wanted = {}
+    for key, v in model.named_weights().items():
+        prefix = f"{_OPTIMIZER}/{key}/"
+        found = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
+        if not found:
+            continue
+        slots = model.optimizer.slots(v)
+        if found.keys() != slots.keys() or any(a.shape != v.shape or a.dtype != v.dtype for a in found.values()):
+            _refuse(op, path, f"optimizer tensors {sorted(found)} of {key!r}, not {sorted(slots)} of shape {v.shape}")
+        wanted[key] = (slots, found)
+    model.optimizer.set_state(state)
+    for slots, found in wanted.values():
+        for name, array in found.items():
+            slots[name][...] = array
+
+
+def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
+    """See `Sequential.load_weights`. By name; if the layers are called otherwise (lstm_1 for lstm), by position."""
+    op = "load_weights"
+    path, tensors, metadata = _read(op, path, (FORMAT_WEIGHTS, FORMAT_MODEL))
+    if not model.built:
+        raise ValueError(f"[{op}] model: expected a built model, got one without weights (call build or give an Input)")
+    tensors = {key: array for key, array in tensors.items() if not key.startswith(f"{_OPTIMIZER}/")}
+    named = model.named_weights()
+    if tensors.keys() != named.keys():
+        tensors = _by_position(op, path, metadata, tensors, list(named))
+    _check_tensors(op, path, model, tensors)
+    for key, v in named.items():
+        v.value[...] = tensors[key]
+
+
+def _by_position(
+    op: str, path: str, metadata: dict[str, str], tensors: dict[str, Array], names: list[str]
+) -> dict[str, Array]:
+    """The file's tensors under the model's names: the same variables in the same order."""
+    if metadata["format"] == FORMAT_WEIGHTS:
+        order = _json(op, path, metadata, "order", list)
+    else:
+        config = _json(op, path, metadata, "config", dict)
+        order = config.get("weights", [])
+    if sorted(map(str, order)) != sorted(tensors):
+        _refuse(op, path, "a list of weights that is not that of its tensors")
+    if len(order) != len(names):
+        _refuse(op, path, f"{len(order)} weights, not {len(names)}")
+    for theirs, ours in zip(order, names, strict=True):
+        if theirs.split("/")[-1] != ours.split("/")[-1]:
+            _refuse(op, path, f"the weight {theirs!r} where the model has {ours!r}")
+    return {ours: tensors[theirs] for theirs, ours in zip(order, names, strict=True)}
+
+
+def restore(model: Any, path: str | os.PathLike[str]) -> dict[str, str]:
+    """Weights and optimizer state of a saved model into this one of the same layers; returns the saved strings."""
+    op = "restore"
+    load_weights(model, path)
+    path, tensors, metadata = _read(op, path, (FORMAT_MODEL,))
+    config = _json(op, path, metadata, "config", dict)
+    order = config.get("weights", [])
+    names = dict(zip(order, model.named_weights(), strict=True))
+    renamed = {}
+    for key, array in tensors.items():
+        parts = key.split("/")
+        if parts[0] == _OPTIMIZER:
+            renamed["/".join([_OPTIMIZER, names["/".join(parts[1:-1])], parts[-1]])] = array
+    _restore_optimizer(op, path, model, renamed, config.get("optimizer_state"))
+    extra: dict[str, str] = _json(op, path, metadata, "extra", dict)
+    return extra
