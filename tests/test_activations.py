@@ -123,6 +123,7 @@ def test_parse(spec: object, expected: Activation) -> None:
         (("relu", 0.1), ValueError),
         (("elu", 0.1, 0.2), ValueError),
         (("elu", math.nan), ValueError),
+        (("elu", -0.1), ValueError),
         (("elu", math.inf), ValueError),
         (("elu", "a"), TypeError),
         (("elu", True), TypeError),

@@ -115,6 +115,7 @@ RECURRENT: dict[str, tuple[str, type[Exception], Callable[[int], dict[str, Any]]
     "out strided in the last axis": ("out", ValueError, lambda G: {"out": np.empty((B, T, H, 2), np.float32)[..., 0]}),
     "activation unknown": ("activation", ValueError, lambda G: {"activation": "tahn"}),
     "activation a number": ("activation", TypeError, lambda G: {"activation": 3}),
+    "activation elu": ("activation", ValueError, lambda G: {"activation": ("elu", -0.1)}),
     "activation softmax": ("activation", ValueError, lambda G: {"activation": "softmax"}),
 }  # fmt: skip
 

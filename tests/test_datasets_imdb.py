@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastrnn import datasets
-from fastrnn.datasets import DatasetError, DatasetUnavailable, archive, cache, download, imdb
 
 import corpus_tools as tools
+from fastrnn import datasets
+from fastrnn.datasets import DatasetError, DatasetUnavailable, archive, cache, download, imdb
 
 REAL = os.environ.get("FASTRNN_DATA")
 

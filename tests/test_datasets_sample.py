@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+
 from fastrnn import datasets, experiment, functional, zoo
 from fastrnn.datasets import imdb, sample
 

@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from fastrnn.datasets.batching import Ragged, pad_sequences
-from fastrnn.datasets.text import TextEncoder, Tokenizer, Vocabulary, rank_words, split_words, tokenise
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fastrnn.datasets.batching import Ragged, pad_sequences
+from fastrnn.datasets.text import TextEncoder, Tokenizer, Vocabulary, rank_words, split_words, tokenise
 
 ROWS = st.lists(st.lists(st.integers(0, 50), max_size=7), max_size=6)
 

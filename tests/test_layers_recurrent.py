@@ -160,7 +160,6 @@ def test_dropout_is_one_mask_in_time(cell: str) -> None:
     assert distance.max() < 1e-12
 
 
-_CARRY = pytest.mark.xfail(reason="recurrent_mask also reaches z * h; in Keras it does not", strict=True)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +167,8 @@ _CARRY = pytest.mark.xfail(reason="recurrent_mask also reaches z * h; in Keras i
     [
         ("SimpleRNN", {}),
         ("LSTM", {}),
-        pytest.param("GRU", {}, marks=_CARRY),
-        pytest.param("GRU", {"reset_after": False}, marks=_CARRY),
+        pytest.param("GRU", {}),
+        pytest.param("GRU", {"reset_after": False}),
     ],
 )
 def test_recurrent_dropout_is_one_mask_in_time(cell: str, options: dict[str, Any]) -> None:

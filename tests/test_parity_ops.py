@@ -58,7 +58,7 @@ def strided(array: Any) -> Any:
 
 # --- activations ---------------------------------------------------------------------------------------------------
 
-SPECS = [*activations.NAMES, ("hard_sigmoid", 0.2, 0.4), ("elu", -0.4), ("scaled_tanh", 1.3, 0.7), ("affine", 2, -1)]
+SPECS = [*activations.NAMES, ("hard_sigmoid", 0.2, 0.4), ("elu", 0.3), ("scaled_tanh", 1.3, 0.7), ("affine", 2, -1)]
 
 
 @each_isa
@@ -88,6 +88,8 @@ def test_activation_point_by_point(name: str, dtype: Any, isa: str) -> None:
     expected = reference.activation(double(x), name)
     absolute = np.abs(double(y) - expected)
     bound = 4e-7 if dtype == np.float32 else 1e-14
+    if name == "exponential":  # 2^(x log2 e) with the product rounded once: the relative error grows with |x|
+        bound = bound * np.maximum(1.0, np.abs(double(x)) / 4)
     assert (absolute <= bound * np.maximum(1.0, np.abs(expected))).all()
     if name in ("tanh", "softsign", "elu"):  # f(x) ~ x near 0
         small = (np.abs(x) < 0.1) & (x != 0)

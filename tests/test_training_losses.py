@@ -1,4 +1,4 @@
-"""Losses: formulas, derivatives by finite differences, reduction with weights and masks, and what targets are refused."""
+"""Losses: formulas, derivatives by finite differences, reduction with weights and masks, refused targets."""
 
 from __future__ import annotations
 
@@ -177,7 +177,9 @@ def test_a_missing_last_axis_of_one_is_no_broadcast(y_shape: tuple[int, ...]) ->
     assert losses.MeanSquaredError()(y.reshape(y_shape), p) == pytest.approx(((y - p[:, 0]) ** 2).mean())
 
 
-@pytest.mark.parametrize(("y_shape", "p_shape"), [((5, 2), (5, 1)), ((4,), (5, 1)), ((5,), (5, 5)), ((5, 1), (5, 3, 1))])
+@pytest.mark.parametrize(
+    ("y_shape", "p_shape"), [((5, 2), (5, 1)), ((4,), (5, 1)), ((5,), (5, 5)), ((5, 1), (5, 3, 1))]
+)
 def test_other_shapes_are_refused(y_shape: tuple[int, ...], p_shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\[mean_squared_error\] y_true: expected the output's shape"):
         losses.MeanSquaredError()(np.zeros(y_shape), np.zeros(p_shape))

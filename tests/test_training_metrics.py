@@ -103,9 +103,7 @@ def test_f1() -> None:
     assert gather(metrics.F1Score("micro"), hot, PROBABILITIES) == pytest.approx((hot & best).sum() / N)
     weighted = np.average(each, weights=hot.sum(0))
     assert gather(metrics.F1Score("weighted"), hot, PROBABILITIES) == pytest.approx(weighted)
-    np.testing.assert_allclose(
-        gather(metrics.F1Score(), CLASSES, PROBABILITIES, np.full(N, 2.0)), each
-    )
+    np.testing.assert_allclose(gather(metrics.F1Score(), CLASSES, PROBABILITIES, np.full(N, 2.0)), each)
 
 
 def test_thresholds_and_class_id() -> None:
@@ -160,7 +158,8 @@ def test_names_are_those_of_keras() -> None:
 
 @pytest.mark.parametrize("spec", [
     "accuracy", "mse", "AUC", metrics.F1Score("macro", 0.3), metrics.AUC(50, "PR"), metrics.Precision([0.1, 0.2]),
-    metrics.Perplexity(mask_token_id=3), metrics.BinaryAccuracy(threshold=0.7), metrics.BinaryCrossentropy(from_logits=True),
+    metrics.Perplexity(mask_token_id=3), metrics.BinaryAccuracy(threshold=0.7),
+    metrics.BinaryCrossentropy(from_logits=True),
 ])  # fmt: skip
 def test_configurations(spec: Any) -> None:
     metric = metrics.get(spec)

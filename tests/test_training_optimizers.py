@@ -42,7 +42,9 @@ def sgd(lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> Rule
     return rule
 
 
-def rmsprop(lr: float = 0.001, rho: float = 0.9, momentum: float = 0.0, eps: float = 1e-7, centered: bool = False) -> Rule:
+def rmsprop(
+    lr: float = 0.001, rho: float = 0.9, momentum: float = 0.0, eps: float = 1e-7, centered: bool = False
+) -> Rule:
     def rule(w: float, gs: list[float]) -> float:
         s = a = b = 0.0
         for g in gs:
@@ -218,7 +220,9 @@ def test_clipping_of_three_kinds() -> None:
     assert np.isnan(moved(optimizers.SGD(1.0, clipnorm=1.0), np.array([np.nan, 1.0]))[0]).all()
 
 
-@pytest.mark.parametrize("pair", [("clipnorm", "clipvalue"), ("clipvalue", "global_clipnorm"), ("clipnorm", "global_clipnorm")])
+@pytest.mark.parametrize(
+    "pair", [("clipnorm", "clipvalue"), ("clipvalue", "global_clipnorm"), ("clipnorm", "global_clipnorm")]
+)
 def test_only_one_kind_of_clipping(pair: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match=r"\[Adam\] \w+: expected only one of clipnorm, clipvalue, global_clipnorm"):
         optimizers.Adam(**{pair[0]: 1.0, pair[1]: 1.0})
@@ -366,7 +370,10 @@ def test_one_cycle_is_that_of_torch() -> None:
     [
         (lambda: schedules.ExponentialDecay(-1, 10, 0.5), r"\[ExponentialDecay\] initial_learning_rate"),
         (lambda: schedules.ExponentialDecay(1, 0, 0.5), r"\[ExponentialDecay\] decay_steps"),
-        (lambda: schedules.PiecewiseConstantDecay([1, 2], [0.1, 0.2]), r"expected one more than boundaries \(2\), got 2"),
+        (
+            lambda: schedules.PiecewiseConstantDecay([1, 2], [0.1, 0.2]),
+            r"expected one more than boundaries \(2\), got 2",
+        ),
         (lambda: schedules.PiecewiseConstantDecay([2, 1], [0.1, 0.2, 0.3]), r"expected increasing steps"),
         (lambda: schedules.CosineDecay(1.0, 10, warmup_steps=-1), r"\[CosineDecay\] warmup_steps"),
         (lambda: schedules.OneCycle(1.0, 0), r"\[OneCycle\] total_steps: expected a positive integer, got 0"),

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+
 from fastrnn import datasets, experiment, zoo
 from fastrnn.callbacks import Callback
 from fastrnn.datasets.text import TextEncoder

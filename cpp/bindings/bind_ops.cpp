@@ -75,11 +75,11 @@ py::object conv(const std::string& op, bool is_dense, const py::object& x, const
   Input<T> b;
   if (!bias.is_none()) b = dense<T>(op, "bias", bias, is_dense ? "(O,)" : "(F,)", {s.filters});
   auto y = new_array<T>(conv_output(s, in.array, is_dense));
-  View<const T> bias_view = b.view;
   T* out = y.mutable_data();
   {
+    const Activation<T> a = activation<T>(act);
     py::gil_scoped_release nogil;
-    conv1d<T>(s, in.data(), w, bias_view, activation<T>(act), out);
+    conv1d<T>(s, in.data(), w.view, b.view, a, out);
   }
   return std::move(y);
 }

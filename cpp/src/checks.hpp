@@ -49,8 +49,6 @@ void expect_activation(const std::string& op, const std::string& argument, const
     fail(op, argument, "a known activation", "number " + std::to_string(kind));
   if (!(act.alpha - act.alpha == 0) || !(act.beta - act.beta == 0))
     fail(op, argument, "a finite alpha and beta", std::to_string(act.alpha) + " and " + std::to_string(act.beta));
-  if (act.kind == ActivationKind::elu && act.alpha < 0)
-    fail(op, argument, "elu with alpha >= 0", std::to_string(act.alpha));
 }
 
 }  // namespace fastrnn

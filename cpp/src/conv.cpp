@@ -224,7 +224,7 @@ template <class T>
 void conv1d_backward(const ConvShape& s, const T* x, const View<const T>& weight, Activation<T> activation,
                      const T* y, const T* grad_y, T* grad_x, T* grad_weight, T* grad_bias) {
   check_padding(s);
-  if (needs_input(activation.kind))
+  if (needs_input(activation))
     fail("conv1d_backward", "activation", "one whose derivative follows from its output", "one that needs its input");
   const KernelTable<T>& kernels = active_kernels<T>();
   const int L = kernels.lanes;

@@ -76,7 +76,7 @@ void activate_backward(index n, const T* x, const T* grad_y, Activation<T> activ
   expect_activation("activation_backward", "activation", activation);
   const auto& kernels = active_kernels<T>();
   in_pieces(n, 20, [&](index i, index k) {
-    if (needs_input(activation.kind)) return kernels.activate_backward(k, x + i, grad_y + i, grad_x + i, activation);
+    if (needs_input(activation)) return kernels.activate_backward(k, x + i, grad_y + i, grad_x + i, activation);
     constexpr index kStep = 512;
     T y[kStep];
     for (index j = i; j < i + k; j += kStep) {

@@ -85,7 +85,7 @@ void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const Rnn
   w.h = Buffer<T>(size_t(rows * w.state_stride));
   if (cell.has_c) w.c = Buffer<T>(size_t((training ? rows : w.B) * w.state_stride));
   const bool two_phases = cell.phases == 2;
-  const bool saves = two_phases || (training && (options.cell != Cell::rnn || needs_input(options.candidate.kind)));
+  const bool saves = two_phases || (training && (options.cell != Cell::rnn || needs_input(options.candidate)));
   if (saves) w.saved = Buffer<T>(size_t((training ? schedule.total() : w.B) * w.gates_stride));
   if (two_phases) w.reset_h = Buffer<T>(size_t((training ? schedule.total() : w.B) * w.state_stride));
   if (in.recurrent_mask) {

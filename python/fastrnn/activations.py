@@ -92,6 +92,8 @@ def _make(spec: object, name: object, parameters: dict[str, object]) -> Activati
         if what not in values:
             takes = " and ".join(values) or "no parameter"
             raise ValueError(f"[activation] {name}: expected {takes}, got {what}={value!r}")
+        if name == "elu" and number < 0:  # its derivative is taken from its result, whose sign must be that of x
+            raise ValueError(f"[activation] elu alpha: expected a number >= 0, got {value!r}")
         values[what] = number
     return Activation(name, **values)
 

@@ -25,6 +25,7 @@ from .saving import check_suffix
 
 COMPARED = ("basic", "stacked", "bidirectional", "hybrid")
 _Command = Callable[..., Any]
+_EPILOG = "Measures without a default here depend on the model and the corpus; each run says which it uses."
 
 
 def _out() -> Console:
@@ -124,10 +125,10 @@ def _heading(model: str, cell: str, corpus: Corpus, settings: zoo.Settings) -> s
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="fastrnn %(version)s")
 def cli() -> None:
-    """Recurrent networks on the CPU: train, compare and use text classifiers on IMDb."""
+    """Recurrent networks on the CPU: text classifiers trained on IMDb."""
 
 
-@cli.command()
+@cli.command(epilog=_EPILOG)
 @click.argument("model", type=click.Choice(zoo.MODELS))
 @_training
 @click.option("--output", metavar="MODEL", help="File for the trained model. [default: <model>-<cell>.safetensors]")
@@ -162,7 +163,7 @@ def _model_names(_context: click.Context, _parameter: click.Parameter, value: st
     return names
 
 
-@cli.command()
+@cli.command(epilog=_EPILOG)
 @_training
 @click.option(
     "--models",
@@ -182,7 +183,7 @@ def _model_names(_context: click.Context, _parameter: click.Parameter, value: st
 def compare(models: tuple[str, ...], plot_file: str | None, cell: str, dataset: str, data_dir: str | None,
             seed: int, limit: int | None, threads: int | None, quiet: bool, json_file: str | None,
             **given: Any) -> None:  # fmt: skip
-    """Train several models and compare size, speed, accuracy and overfitting."""
+    """Train several models and compare them."""
     for name in models:
         zoo.settings(name, **given)
     if plot_file and not reports.can_plot():
@@ -274,7 +275,7 @@ def _texts(arguments: Sequence[str], file: str | None) -> list[str]:
 @click.option("--file", type=click.Path(), help='One text per line; "-" is standard input.')
 @_options(_threads, _json)
 def predict(model: str, texts: tuple[str, ...], file: str | None, threads: int | None, json_file: str | None) -> None:
-    """Judge texts with a saved model: positive or negative, and how probable positive is."""
+    """Judge texts with a saved model: positive or negative."""
     if json_file:
         reports.can_write(json_file, "--json")
     _set_threads(threads)
@@ -312,9 +313,7 @@ def info(json_file: str | None) -> None:
         table.add_row(key.replace("_", " "), shown)
     _out().print(table)
     if json_file:
-        reports.write_json(
-            json_file, {"command": "info", **facts}
-        )
+        reports.write_json(json_file, {"command": "info", **facts})
 
 
 def _fail(message: str, code: int) -> NoReturn:

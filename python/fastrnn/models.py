@@ -338,4 +338,3 @@ def clone_model(model: Sequential) -> Sequential:
     if not isinstance(model, Sequential):
         raise TypeError(f"[clone_model] model: expected a Sequential, got {model!r}")
     return Sequential.from_config(model.get_config())
-

@@ -20,9 +20,10 @@ import numpy.typing as npt
 
 from .layers.base import Layer
 
-FORMAT_MODEL = "fastrnn-model"
-FORMAT_WEIGHTS = "fastrnn-weights"
 VERSION = 1
+MODEL, WEIGHTS = "model", "weights"
+# the one key of the metadata; with several the file would differ from run to run, as safetensors does not order them
+_KEY = "fastrnn"
 # tensors of the optimizer; no layer has a name with a slash, and none may be called this
 _OPTIMIZER = "optimizer"
 _FOREIGN = (".h5", ".hdf5", ".keras", ".pb", ".tf", ".pt", ".pth", ".pkl", ".onnx")
@@ -47,7 +48,7 @@ def check_suffix(op: str, path: str | os.PathLike[str], arg: str = "filepath") -
 # ---- writing ------------------------------------------------------------------------------------------------------
 
 
-def _write(op: str, path: str, tensors: dict[str, Array], metadata: dict[str, str], overwrite: bool) -> None:
+def _write(op: str, path: str, tensors: dict[str, Array], header: dict[str, Any], overwrite: bool) -> None:
     from safetensors.numpy import save
 
     if os.path.isdir(path):
@@ -58,7 +59,11 @@ def _write(op: str, path: str, tensors: dict[str, Array], metadata: dict[str, st
     folder, name = os.path.split(path)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"[{op}] filepath: expected an existing folder, got {folder!r}")
-    data = save({key: np.ascontiguousarray(value) for key, value in tensors.items()}, metadata)
+    try:
+        text = json.dumps({"version": VERSION, **header})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"[{op}] config: expected JSON values, got {error}") from None
+    data = save({key: np.ascontiguousarray(value) for key, value in tensors.items()}, {_KEY: text})
     temporary = os.path.join(folder, f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -96,10 +101,10 @@ def save_model(
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"[{op}] extra: expected strings, got {key!r}: {type(value).__name__}")
     tensors = _weights(op, model)
+    order = list(tensors)
     config: dict[str, Any] = {
         "model": _without_arrays(model.get_config()),
         "trainable": _trainable(model.layers),
-        "weights": list(tensors),
     }
     compiled = model._compiled
     if compiled is not None:
@@ -111,12 +116,7 @@ def save_model(
             if include_optimizer and compiled.optimizer.iterations:
                 config["optimizer_state"] = compiled.optimizer.get_state()
                 tensors.update(_slots(model))
-    metadata = _header(FORMAT_MODEL, config=_dumps(op, config), extra=json.dumps(extra))
-    _write(op, path, tensors, metadata, overwrite)
-
-
-def _header(name: str, **more: str) -> dict[str, str]:
-    return {"format": name, "version": str(VERSION), **more}
+    _write(op, path, tensors, {"format": MODEL, "order": order, "config": config, "extra": extra}, overwrite)
 
 
 def _slots(model: Any) -> dict[str, Array]:
@@ -134,13 +134,6 @@ def _trainable(layers: Any) -> dict[str, Any]:
     return {layer.name: [inner.trainable for inner in layer._sublayers()] for layer in layers if layer._sublayers()}
 
 
-def _dumps(op: str, config: Any) -> str:
-    try:
-        return json.dumps(config)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"[{op}] config: expected JSON values, got {error}") from None
-
-
 def _without_arrays(config: Any) -> Any:
     """Initial values given as arrays (pretrained embeddings) are not written: the weights are there already."""
     if isinstance(config, list):
@@ -156,8 +149,7 @@ def save_weights(model: Any, path: str | os.PathLike[str], *, overwrite: bool = 
     """See `Sequential.save_weights`."""
     path = check_suffix("save_weights", path)
     tensors = _weights("save_weights", model)
-    metadata = _header(FORMAT_WEIGHTS, order=json.dumps(list(tensors)))
-    _write("save_weights", path, tensors, metadata, overwrite)
+    _write("save_weights", path, tensors, {"format": WEIGHTS, "order": list(tensors)}, overwrite)
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------
@@ -169,8 +161,8 @@ def _refuse(op: str, path: str, got: str) -> NoReturn:
 
 def _read(
     op: str, path: str | os.PathLike[str], formats: tuple[str, ...]
-) -> tuple[str, dict[str, Array], dict[str, str]]:
-    """All tensors and the metadata of a file in one of `formats`."""
+) -> tuple[str, dict[str, Array], dict[str, Any]]:
+    """All tensors and the header of a file in one of `formats`."""
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower()
     if not os.path.exists(path):
@@ -183,11 +175,7 @@ def _read(
 
     try:
         with safe_open(path, framework="np") as file:
-            metadata = dict(file.metadata() or {})
-            if metadata.get("format") not in formats:
-                _refuse(op, path, f"a safetensors file of another program (format {metadata.get('format')!r})")
-            if metadata.get("version") != str(VERSION):
-                _refuse(op, path, f"version {metadata.get('version')!r} of the format (known: {VERSION})")
+            header = _header(op, path, (file.metadata() or {}).get(_KEY), formats)
             tensors = {key: np.array(file.get_tensor(key)) for key in file.keys()}
     except SafetensorError as error:
         _refuse(op, path, f"something else or a damaged file ({error})")
@@ -196,17 +184,32 @@ def _read(
     for key, tensor in tensors.items():
         if tensor.dtype not in (np.float32, np.float64):
             _refuse(op, path, f"tensor {key!r} of dtype {tensor.dtype}")
-    return path, tensors, metadata
+    return path, tensors, header
 
 
-def _json(op: str, path: str, metadata: dict[str, str], key: str, kind: type) -> Any:
+def _header(op: str, path: str, text: str | None, formats: tuple[str, ...]) -> dict[str, Any]:
+    """The checked header: what every file must have, and the parts a model has."""
+    if text is None:
+        _refuse(op, path, "a safetensors file of another program")
     try:
-        value = json.loads(metadata.get(key, ""))
+        header = json.loads(text)
     except (ValueError, RecursionError):
-        _refuse(op, path, f"metadata {key!r} that is not JSON")
-    if not isinstance(value, kind):
-        _refuse(op, path, f"metadata {key!r} that is not a {kind.__name__}")
-    return value
+        header = None
+    if not isinstance(header, dict):
+        _refuse(op, path, "metadata that is not JSON of the right kind")
+    if header.get("version") != VERSION:
+        _refuse(op, path, f"version {header.get('version')!r} of the format (known: {VERSION})")
+    if header.get("format") not in formats:
+        _refuse(op, path, f"a file of {header.get('format')!r}".replace("'", ""))
+    parts: dict[str, type] = {"order": list}
+    if header["format"] == MODEL:
+        parts |= {"config": dict, "extra": dict}
+    for key, kind in parts.items():
+        if not isinstance(header.get(key), kind):
+            _refuse(op, path, f"no {key!r} of its metadata")
+    if not all(isinstance(text, str) for text in (*header["order"], *header.get("extra", {}).values())):
+        _refuse(op, path, "names or extra strings that are none")
+    return header
 
 
 def _check_tensors(op: str, path: str, model: Any, tensors: dict[str, Array]) -> None:
@@ -264,11 +267,8 @@ def load_model(
     from .training.compiled import Compiled
 
     op = "load_model"
-    path, tensors, metadata = _read(op, path, (FORMAT_MODEL,))
-    config = _json(op, path, metadata, "config", dict)
-    extra = _json(op, path, metadata, "extra", dict)
-    if any(not isinstance(value, str) for value in extra.values()):
-        _refuse(op, path, "metadata 'extra' that does not hold strings")
+    path, tensors, header = _read(op, path, (MODEL,))
+    config = header["config"]
     size = sum(tensor.size for tensor in tensors.values())
     try:
         described = config["model"]
@@ -291,7 +291,7 @@ def load_model(
     _check_tensors(op, path, model, tensors)
     for key, v in model.named_weights().items():
         v.value[...] = tensors[key]
-    model.extra = extra
+    model.extra = header["extra"]
     if compile and "compile" in config:
         try:
             model._compiled = Compiled.from_config(config["compile"])
@@ -324,28 +324,21 @@ def _restore_optimizer(op: str, path: str, model: Any, tensors: dict[str, Array]
 def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
     """See `Sequential.load_weights`. By name; if the layers are called otherwise (lstm_1 for lstm), by position."""
     op = "load_weights"
-    path, tensors, metadata = _read(op, path, (FORMAT_WEIGHTS, FORMAT_MODEL))
+    path, tensors, header = _read(op, path, (WEIGHTS, MODEL))
     if not model.built:
         raise ValueError(f"[{op}] model: expected a built model, got one without weights (call build or give an Input)")
     tensors = {key: array for key, array in tensors.items() if not key.startswith(f"{_OPTIMIZER}/")}
     named = model.named_weights()
     if tensors.keys() != named.keys():
-        tensors = _by_position(op, path, metadata, tensors, list(named))
+        tensors = _by_position(op, path, header["order"], tensors, list(named))
     _check_tensors(op, path, model, tensors)
     for key, v in named.items():
         v.value[...] = tensors[key]
 
 
-def _by_position(
-    op: str, path: str, metadata: dict[str, str], tensors: dict[str, Array], names: list[str]
-) -> dict[str, Array]:
+def _by_position(op: str, path: str, order: list[str], tensors: dict[str, Array], names: list[str]) -> dict[str, Array]:
     """The file's tensors under the model's names: the same variables in the same order."""
-    if metadata["format"] == FORMAT_WEIGHTS:
-        order = _json(op, path, metadata, "order", list)
-    else:
-        config = _json(op, path, metadata, "config", dict)
-        order = config.get("weights", [])
-    if sorted(map(str, order)) != sorted(tensors):
+    if sorted(order) != sorted(tensors):
         _refuse(op, path, "a list of weights that is not that of its tensors")
     if len(order) != len(names):
         _refuse(op, path, f"{len(order)} weights, not {len(names)}")
@@ -359,15 +352,13 @@ def restore(model: Any, path: str | os.PathLike[str]) -> dict[str, str]:
     """Weights and optimizer state of a saved model into this one of the same layers; returns the saved strings."""
     op = "restore"
     load_weights(model, path)
-    path, tensors, metadata = _read(op, path, (FORMAT_MODEL,))
-    config = _json(op, path, metadata, "config", dict)
-    order = config.get("weights", [])
-    names = dict(zip(order, model.named_weights(), strict=True))
+    path, tensors, header = _read(op, path, (MODEL,))
+    names = dict(zip(header["order"], model.named_weights(), strict=True))
     renamed = {}
     for key, array in tensors.items():
         parts = key.split("/")
         if parts[0] == _OPTIMIZER:
             renamed["/".join([_OPTIMIZER, names["/".join(parts[1:-1])], parts[-1]])] = array
-    _restore_optimizer(op, path, model, renamed, config.get("optimizer_state"))
-    extra: dict[str, str] = _json(op, path, metadata, "extra", dict)
+    _restore_optimizer(op, path, model, renamed, header["config"].get("optimizer_state"))
+    extra: dict[str, str] = header["extra"]
     return extra

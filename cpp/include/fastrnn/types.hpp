@@ -14,17 +14,19 @@ enum class ActivationKind : int {
 };
 constexpr int kActivationKinds = 16;
 
-// Activations whose derivative cannot be had from their output (elu can because its alpha is not negative).
-constexpr bool needs_input(ActivationKind kind) {
-  return kind == ActivationKind::gelu || kind == ActivationKind::silu || kind == ActivationKind::leaky_relu ||
-         kind == ActivationKind::thresholded_relu || kind == ActivationKind::scaled_tanh;
-}
-
 template <class T>
 struct Activation {
   ActivationKind kind;
   T alpha, beta;
 };
+
+// Activations whose derivative cannot be had from their output.
+template <class T>
+constexpr bool needs_input(Activation<T> act) {
+  return act.kind == ActivationKind::gelu || act.kind == ActivationKind::silu ||
+         act.kind == ActivationKind::leaky_relu || act.kind == ActivationKind::thresholded_relu ||
+         act.kind == ActivationKind::scaled_tanh || (act.kind == ActivationKind::elu && act.alpha < 0);
+}
 
 // The four recurrent forms. GRU: reset applied after or before the recurrent product.
 enum class Cell : int { rnn, lstm, gru, gru_reset_before };

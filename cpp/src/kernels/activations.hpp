@@ -76,7 +76,8 @@ static Vec<T> derivative_rare(Vec<T> saved, Activation<T> act, Vec<T>& y) {
       y = activate<T>(saved, act);
       return select_positive<T>(saved, one, splat<T>(act.alpha));
     case ActivationKind::elu:
-      return select_positive<T>(y, one, y + act.alpha);
+      if (needs_input(act)) y = activate<T>(saved, act);
+      return select_positive<T>(saved, one, y + act.alpha);
     case ActivationKind::softplus:  // sigmoid(x) = 1 - e^-y
       return -expm1_negative<T>(-y);
     case ActivationKind::softsign: {  // 1 / (1 + |x|)^2 = (1 - |y|)^2
@@ -129,7 +130,7 @@ FASTRNN_INLINE Vec<T> derivative(Vec<T> saved, Activation<T> act, Vec<T>& y) {
 // What forward keeps of a gate for backward.
 template <class T>
 FASTRNN_INLINE Vec<T> keep(Vec<T> x, Vec<T> y, Activation<T> act) {
-  return needs_input(act.kind) ? x : y;
+  return needs_input(act) ? x : y;
 }
 
 }  // namespace

@@ -105,8 +105,13 @@ class Ragged:
     def to_lists(self) -> NDArray[np.object_]:
         """(N,) object array of Python lists, the form in which Keras hands out its text corpora."""
         rows = np.empty(len(self), dtype=object)
-        for i, row in enumerate(self):
-            rows[i] = row.tolist()
+        tokens: NDArray[Any] = self.tokens
+        low, high = int(tokens.min(initial=0)), int(tokens.max(initial=0))
+        if high - low < tokens.size:
+            # one int object per value, shared by all lists: a third of the memory, and faster than making each anew
+            tokens = np.arange(low, high + 1).astype(object)[tokens - low]
+        for i, (start, end) in enumerate(pairwise(self.offsets.tolist())):
+            rows[i] = tokens[start:end].tolist()
         return rows
 
 

@@ -116,6 +116,8 @@ class Preparer:
         output_shape = self.infer(op, x)
         if self.loss is None:
             return Batch(x, None, None)
+        if isinstance(output_shape, list):
+            raise ValueError(f"[{op}] model: expected one output, got {len(output_shape)}")
         if y is None:
             raise ValueError(f"[{op}] {prefix}y: expected targets, got None")
         y = as_array(op, f"{prefix}y", y)
@@ -192,7 +194,9 @@ class IterableData:
 
     def _raw(self) -> Iterator[Any]:
         if not self.indexed:
-            yield from self.source
+            # not `yield from`, which would close the user's generator when fewer steps are taken from it
+            for item in self.source:  # noqa: UP028
+                yield item
             return
         order = np.arange(len(self.source))
         if self.shuffle:

@@ -113,7 +113,7 @@ def fit(
             seen, done = _train_epoch(model, stream, compiled, hooks, progress)
             stopped = time.perf_counter()
             if done == 0:
-                _ran_out(op, epoch == model.initial_epoch)
+                _ran_out(op, "x", epoch == model.initial_epoch, "training stops")
                 progress.close()
                 break
             if steps_per_epoch is not None and done < steps_per_epoch and not model.stop_training:
@@ -122,7 +122,10 @@ def fit(
             logs = compiled.logs()
             if validation is not None and validates(epoch):
                 figures = _evaluate(model, data.Stream(op, validation, validation_steps), compiled, hooks, None)
-                logs.update({f"val_{name}": value for name, value in figures.items()})
+                if figures is None:
+                    _ran_out(op, "validation x", epoch == model.initial_epoch, "no more validation")
+                    validation = None
+                logs.update({f"val_{name}": value for name, value in (figures or {}).items()})
             history.seconds.append(stopped - start)
             history.samples.append(seen)
             progress.end(logs, stopped)
@@ -159,11 +162,11 @@ def _train_epoch(
     return seen, done
 
 
-def _ran_out(op: str, first: bool) -> None:
-    message = f"[{op}] x: expected batches for every epoch, got an iterator that gives none"
+def _ran_out(op: str, arg: str, first: bool = True, consequence: str = "") -> None:
+    message = f"[{op}] {arg}: expected batches for every epoch, got an iterator that gives none"
     if first:
         raise ValueError(message)
-    warnings.warn(f"{message} any more: training stops", stacklevel=4)
+    warnings.warn(f"{message} any more: {consequence}", stacklevel=4)
 
 
 def _validation_epochs(freq: Any) -> Callable[[int], bool]:
@@ -186,8 +189,8 @@ def _validation_source(op: str, model: Any, held_out: Any, size: int) -> data.Ar
 
 def _evaluate(
     model: Any, stream: data.Stream, compiled: Any, hooks: CallbackList, progress: Progress | None
-) -> dict[str, Any]:
-    """The figures of one pass over the batches."""
+) -> dict[str, Any] | None:
+    """The figures of one pass over the batches; None if there were none."""
     compiled.reset()
     hooks.call("on_test_begin")
     done = 0
@@ -199,7 +202,7 @@ def _evaluate(
         if progress is not None:
             progress.step(len(batch.x), compiled.logs)
     if done == 0:
-        _ran_out(stream.op, True)
+        return None
     logs: dict[str, Any] = compiled.logs()
     hooks.call("on_test_end", logs)
     return logs
@@ -232,6 +235,9 @@ def evaluate(
     progress.begin("Evaluation", steps or source.steps, source.samples)
     try:
         logs = _evaluate(model, data.Stream(op, source, steps), compiled, hooks, progress)
+        if logs is None:
+            _ran_out(op, "x")
+        assert logs is not None
         progress.end(logs)
     finally:
         progress.close()
@@ -302,7 +308,7 @@ class _Outputs:
     def result(self, op: str) -> Any:
         if self.samples is None:
             if not self.parts:
-                _ran_out(op, True)
+                _ran_out(op, "x")
             self.whole = [np.concatenate(columns) for columns in zip(*self.parts, strict=True)]
         assert self.whole is not None
         return self.whole if self.many else self.whole[0]

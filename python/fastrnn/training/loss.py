@@ -238,9 +238,7 @@ def _count(mask: Array, values: Array) -> int:
     return int(np.count_nonzero(mask)) * (values.size // max(mask.size, 1))
 
 
-def position_weights(
-    shape: tuple[int, ...], dtype: Any, sample_weight: Any, mask: Array | None
-) -> Array | None:
+def position_weights(shape: tuple[int, ...], dtype: Any, sample_weight: Any, mask: Array | None) -> Array | None:
     """Sample weights and mask as one factor per position, or None if all count once."""
     weights: Array | None = None
     if sample_weight is not None:

@@ -234,9 +234,7 @@ class Lion(Optimizer):
 
     _own = ("beta_1", "beta_2")
 
-    def __init__(
-        self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **options: Any
-    ) -> None:
+    def __init__(self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **options: Any) -> None:
         super().__init__(learning_rate, **options)
         self.beta_1 = checks.number(type(self).__name__, "beta_1", beta_1, "fraction")
         self.beta_2 = checks.number(type(self).__name__, "beta_2", beta_2, "fraction")
