@@ -62,11 +62,14 @@ def test_bag_of_words_fails():
 
 @pytest.mark.skipif(functional.lstm.__module__.startswith("fastrnn.reference"), reason="needs the compiled core")
 def test_lstm_passes_in_under_a_minute():
+    from fastrnn import runtime
+
     corpus = datasets.load("sample")
     start = time.monotonic()
     _, result = experiment.run("basic", "lstm", corpus, zoo.settings("basic", "sample"), verbose=0)
     assert result.test_accuracy > 0.97
-    assert time.monotonic() - start < 60
+    best_kernels = runtime.isa() == runtime.available_isas()[0]
+    assert time.monotonic() - start < (60 if best_kernels else 300)
 
 
 def test_limited_and_stratified():

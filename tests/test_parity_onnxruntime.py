@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnn_cases import CELLS, Case, assert_close, draw, forward
 
 import fastrnn.reference
 from fastrnn import functional
+from rnn_cases import CELLS, Case, assert_close, draw, forward
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")

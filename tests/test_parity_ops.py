@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from core_settings import ISAS, SIZES, TOLERANCE, core, each_dtype, each_isa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rnn_cases import assert_close, assert_same
 
+from core_settings import ISAS, SIZES, TOLERANCE, core, each_dtype, each_isa
 from fastrnn import activations, functional, reference
+from rnn_cases import assert_close, assert_same
 
 
 def as_dict(result: Any) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from core_settings import ISAS, SIZES, TOLERANCE, core, each_dtype, each_isa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rnn_cases import CELLS, Case, assert_close, assert_same, draw, draw_lengths, draw_mask, draw_recurrent_mask, run
 
+from core_settings import ISAS, SIZES, TOLERANCE, core, each_dtype, each_isa
 from fastrnn import activations, functional, reference
+from rnn_cases import CELLS, Case, assert_close, assert_same, draw, draw_lengths, draw_mask, draw_recurrent_mask, run
 
 each_cell = pytest.mark.parametrize("cell", CELLS)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnn_cases import Case, assert_close, draw, run
 
 import fastrnn.reference
 from fastrnn import functional
+from rnn_cases import Case, assert_close, draw, run
 
 torch = pytest.importorskip("torch")
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from core_settings import TOLERANCE, core, each_dtype, each_isa
+from fastrnn import functional as F
 from rnn_cases import (
     ARGUMENTS,
     CELLS,
@@ -23,8 +25,6 @@ from rnn_cases import (
     forward,
     run,
 )
-
-from fastrnn import functional as F
 
 B, T, I, H = 7, 11, 5, 21
 PER_ROW = ("output", "h_n", "c_n", "grad_x", "grad_h0", "grad_c0")

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from fastrnn import activations
+from fastrnn import reference as ref
 from rnn_cases import (
     ARGUMENTS,
     CELLS,
@@ -21,9 +24,6 @@ from rnn_cases import (
     forward,
     run,
 )
-
-from fastrnn import activations
-from fastrnn import reference as ref
 
 B, T, I, H = 3, 4, 2, 3
 

@@ -145,6 +145,21 @@ def test_a_users_own_layer(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again(x), model(x))
 
 
+def test_weights_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    class Two(L.Layer):
+        def _build(self, input_shape: Any) -> None:
+            for _ in range(2):
+                self.add_weight("w", (2,), "glorot_uniform")
+
+        def _forward(self, x: Any, training: bool, mask: Any) -> Any:
+            return x
+
+    model = Sequential([L.Input((2,)), Two(name="two")])
+    assert list(model.named_weights()) == ["two/w", "two/w_1"]
+    model.save(tmp_path / "m")
+    same_weights(model, load_model(tmp_path / "m", custom_objects={"Two": Two}))
+
+
 # ---- weights alone ------------------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,12 @@ def test_auc_of_pr_of_perfect_and_of_inverted_scores() -> None:
         metrics.AUC().update_state(y, logits)
 
 
+def test_auc_at_the_ends_of_the_scale() -> None:
+    y, p = np.array([1, 1, 0, 0, 1, 0]), np.array([[1.0], [1.0], [1.0], [0.0], [0.0], [0.0]])
+    # of 9 pairs of a positive and a negative 4 are right and 4 are ties
+    assert gather(metrics.AUC(), y, p) == pytest.approx((4 + 0.5 * 4) / 9, abs=1e-6)
+
+
 def test_auc_with_weights_counts_samples_so_often() -> None:
     times = RNG.integers(0, 4, N)
     weighted = gather(metrics.AUC(), BINARY, SCORES, times)
@@ -152,8 +158,16 @@ def test_positions_of_a_sequence_with_their_own_weights() -> None:
 
 
 def test_names_are_those_of_keras() -> None:
-    given = ["mse", "AUC", "accuracy", "mean_absolute_error", metrics.F1Score(name="f"), "Precision"]
-    assert [metrics.get(m).name for m in given] == ["mse", "auc", "accuracy", "mean_absolute_error", "f", "precision"]
+    given = ["mse", "AUC", "accuracy", "mean_absolute_error", metrics.F1Score(name="f"), "Precision", metrics.AUC()]
+    assert [metrics.get(m).name for m in given] == [
+        "mse",
+        "AUC",
+        "accuracy",
+        "mean_absolute_error",
+        "f",
+        "Precision",
+        "auc",
+    ]
 
 
 @pytest.mark.parametrize("spec", [

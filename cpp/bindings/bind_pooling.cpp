@@ -1,4 +1,6 @@
 // Pooling, attention over time, held outputs: reductions of (B, T, F) arrays with an optional mask (B, T).
+#include <algorithm>
+
 #include "arrays.hpp"
 #include "fastrnn/ops.hpp"
 
@@ -53,15 +55,22 @@ py::tuple max_pool(const py::object& x, index size, index stride, index left, in
 // (B, To, F) or, after global pooling, (B, F)
 template <class T>
 py::object max_pool_backward(const py::object& indices, const py::object& grad_y, index time) {
-  const char* op = "max_pool1d_backward";
+  const bool global = as_array("max_pool1d_backward", "grad_y", grad_y).ndim() == 2;
+  const char* op = global ? "global_max_pool1d_backward" : "max_pool1d_backward";
   const Input<T> dy = input<T>(op, "grad_y", grad_y);
-  const bool global = dy.view.ndim == 2;
   if (!global) expect_ndim(op, "grad_y", dy.view, "(B, To, F) or (B, F)", 3);
   const std::vector<index> shape(dy.view.shape, dy.view.shape + dy.view.ndim);
   const Input<T> g = dense<T>(op, "grad_y", grad_y, "of indices", shape);
   const Input<int32_t> at = dense<int32_t>(op, "indices", indices, "of grad_y", shape, "indices from the forward pass");
   if (time < 0) fail(op, "T", "0 or more", std::to_string(time));
   const index B = shape[0], To = global ? 1 : shape[1], F = shape.back();
+  int32_t low = 0, high = -1;
+  for (index i = 0; i < index(at.array.size()); ++i) {
+    low = std::min(low, at.data()[i]);
+    high = std::max(high, at.data()[i]);
+  }
+  if (low < -1 || high >= time)
+    fail(op, "indices", "values from -1 to T - 1 = " + std::to_string(time - 1), std::to_string(low < -1 ? low : high));
   auto dx = new_array<T>({B, time, F});
   T* out = dx.mutable_data();
   {

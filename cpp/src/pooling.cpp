@@ -55,7 +55,7 @@ void max_pool1d_backward(const PoolShape& s, const int32_t* indices, const T* gr
     for (index o = 0; o < s.out_time; ++o) {
       const index at = (b * s.out_time + o) * s.channels;
       for (index c = 0; c < s.channels; ++c)
-        if (indices[at + c] >= 0 && indices[at + c] < s.time)
+        if (indices[at + c] >= 0)
           gx[indices[at + c] * s.channels + c] += grad_y[at + c];
     }
   });

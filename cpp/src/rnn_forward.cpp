@@ -42,9 +42,9 @@ void check_forward(const RnnOptions<T>& o, const RnnInputs<T>& in, const RnnOutp
   if (out.output)
     expect_shape(op, "out", out.output, o.batch_first ? "(B, T, H)" : "(T, B, H)",
                  {o.batch_first ? B : steps, o.batch_first ? steps : B, H});
-  expect_activation(op, "recurrent_activation", o.gate);
   expect_activation(op, "activation", o.candidate);
-  expect_activation(op, "output_activation", o.output);
+  if (cell.gates > 1) expect_activation(op, "recurrent_activation", o.gate);
+  if (cell.has_c) expect_activation(op, "output_activation", o.output);
 }
 
 }  // namespace

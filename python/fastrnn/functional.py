@@ -274,6 +274,16 @@ def linear_backward(
     return _core.linear_backward(x, weight, y, grad_y, _fused("linear_backward", activation), need_grad_x, has_bias)
 
 
+def _number(op: str, argument: str, value: Any, low: float, high: float = math.inf) -> float:
+    """A number in [low, high), or finite and >= low."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"[{op}] {argument}: expected a number, got {type(value).__name__} {value!r}")
+    if not low <= value < high:  # refuses NaN as well
+        expected = f"a finite number >= {low:g}" if high == math.inf else f"a number >= {low:g} and < {high:g}"
+        raise ValueError(f"[{op}] {argument}: expected {expected}, got {value!r}")
+    return float(value)
+
+
 def _same_padding(time: int, window: int, stride: int) -> tuple[int, int]:
     total = max((math.ceil(time / stride) - 1) * stride + window - time, 0)
     return total // 2, total - total // 2
@@ -310,7 +320,8 @@ def _conv_arguments(
         return stride, dilation, reach, 0
     if padding == "same":
         return stride, dilation, *_same_padding(x.shape[1], reach + 1, stride)
-    raise ValueError(f"[{op}] padding: expected valid, same or causal, got {padding!r}")
+    error = ValueError if isinstance(padding, str) else TypeError
+    raise error(f"[{op}] padding: expected valid, same or causal, got {padding!r}")
 
 
 def conv1d(
@@ -397,7 +408,8 @@ def _pool_arguments(
         return size, stride, 0, max(0, (time - size) // stride + 1)
     if padding == "same":
         return size, stride, _same_padding(time, size, stride)[0], math.ceil(time / stride)
-    raise ValueError(f"[{op}] padding: expected valid or same, got {padding!r}")
+    error = ValueError if isinstance(padding, str) else TypeError
+    raise error(f"[{op}] padding: expected valid or same, got {padding!r}")
 
 
 def max_pool1d(x: Array, pool_size: int, stride: int | None = None, padding: str = "valid") -> tuple[Array, Array]:
@@ -477,12 +489,10 @@ def hold_last_backward(grad_y: Array, mask: Array) -> Array:
 # ---- dropout -------------------------------------------------------------------------------------------------------
 
 
-def _rate(op: str, rate: float) -> float:
-    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
-        raise TypeError(f"[{op}] rate: expected a number from 0 to 1, got {type(rate).__name__} {rate!r}")
-    if not 0 <= rate < 1:
-        raise ValueError(f"[{op}] rate: expected a number from 0 up to but not including 1, got {rate!r}")
-    return float(rate)
+def _seed(op: str, seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"[{op}] seed: expected an integer, got {type(seed).__name__} {seed!r}")
+    return int(seed) & (2**64 - 1)
 
 
 def dropout(x: Array, rate: float, seed: int, *, broadcast_axes: Sequence[int] = ()) -> Array:
@@ -491,15 +501,16 @@ def dropout(x: Array, rate: float, seed: int, *, broadcast_axes: Sequence[int] =
     The draw depends on the seed and the position alone: the gradient is `dropout(grad_y, rate, seed)`. It is constant
     along `broadcast_axes`, which must be neighbours.
     """
-    rate = _rate("dropout", rate)
-    shape = np.shape(x)
+    rate, seed, shape = _number("dropout", "rate", rate, 0, 1), _seed("dropout", seed), np.shape(x)
+    if not broadcast_axes:
+        return _core.dropout(x, rate, seed, 1, 1, math.prod(shape))
+    if not all(-len(shape) <= axis < len(shape) for axis in broadcast_axes):
+        raise ValueError(f"[dropout] broadcast_axes: expected axes of shape {shape}, got {tuple(broadcast_axes)}")
     axes = sorted({axis % len(shape) for axis in broadcast_axes})
-    if not axes:
-        return _core.dropout(x, rate, seed & (2**64 - 1), 1, 1, math.prod(shape))
     if axes != list(range(axes[0], axes[-1] + 1)):
         raise ValueError(f"[dropout] broadcast_axes: expected neighbouring axes, got {tuple(broadcast_axes)}")
     split = math.prod(shape[: axes[0]]), math.prod(shape[axes[0] : axes[-1] + 1]), math.prod(shape[axes[-1] + 1 :])
-    return _core.dropout(x, rate, seed & (2**64 - 1), *split)
+    return _core.dropout(x, rate, seed, *split)
 
 
 def dropout_mask(shape: Sequence[int], rate: float, seed: int, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -507,8 +518,8 @@ def dropout_mask(shape: Sequence[int], rate: float, seed: int, dtype: npt.DTypeL
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise TypeError(f"[dropout_mask] dtype: expected float32 or float64, got {kind}")
-    size = math.prod(shape)
-    mask: Array = _core.dropout_mask(size, _rate("dropout_mask", rate), seed & (2**64 - 1), kind == np.float64)
+    rate, seed = _number("dropout_mask", "rate", rate, 0, 1), _seed("dropout_mask", seed)
+    mask: Array = _core.dropout_mask(math.prod(shape), rate, seed, kind == np.float64)
     return mask.reshape(tuple(shape))
 
 
@@ -529,7 +540,9 @@ def sgd_update(
 
     Keras's formula, not PyTorch's. weight_decay is decoupled: p -= lr weight_decay p comes first.
     """
-    _core.sgd_update(param, grad, velocity, lr, momentum, nesterov, lr * weight_decay)
+    op = "sgd_update"
+    lr, decay = _number(op, "lr", lr, 0), _number(op, "weight_decay", weight_decay, 0)
+    _core.sgd_update(param, grad, velocity, lr, _number(op, "momentum", momentum, 0), nesterov, lr * decay)
 
 
 def rmsprop_update(
@@ -547,7 +560,10 @@ def rmsprop_update(
 ) -> None:
     """sq = rho sq + (1 - rho) g^2; p -= lr g / sqrt(sq + eps), through `mom` where given; with `avg` (the mean of g)
     the variance sq - avg^2 stands in place of sq. In place. Keras's formula: eps is under the root."""
-    _core.rmsprop_update(param, grad, sq, mom, avg, lr, rho, momentum, eps, lr * weight_decay)
+    op = "rmsprop_update"
+    lr, decay = _number(op, "lr", lr, 0), _number(op, "weight_decay", weight_decay, 0)
+    rho, momentum = _number(op, "rho", rho, 0, 1), _number(op, "momentum", momentum, 0)
+    _core.rmsprop_update(param, grad, sq, mom, avg, lr, rho, momentum, _number(op, "eps", eps, 0), lr * decay)
 
 
 def adam_update(
@@ -566,4 +582,8 @@ def adam_update(
 ) -> None:
     """m += (1 - beta1)(g - m); v += (1 - beta2)(g^2 - v); p -= lr sqrt(1 - beta2^step) / (1 - beta1^step) m /
     (sqrt(v) + eps); with `vhat` (AMSGrad) the largest v so far. In place. Keras's formula (Kingma & Ba 2015, section 2)."""
-    _core.adam_update(param, grad, m, v, vhat, lr, beta1, beta2, eps, step, lr * weight_decay)
+    op = "adam_update"
+    lr, decay = _number(op, "lr", lr, 0), _number(op, "weight_decay", weight_decay, 0)
+    beta1, beta2 = _number(op, "beta1", beta1, 0, 1), _number(op, "beta2", beta2, 0, 1)
+    eps, step = _number(op, "eps", eps, 0), _positive(op, "step", step)
+    _core.adam_update(param, grad, m, v, vhat, lr, beta1, beta2, eps, step, lr * decay)

@@ -210,8 +210,14 @@ class Sequential(Trainer):
 
     def named_weights(self) -> dict[str, Variable]:
         """Variables by "layer/variable", in the order of `get_weights`."""
-        named = {f"{layer.name}/{v.name}": v for layer in self.layers for v in layer.weights}
-        assert len(named) == len(self.weights), "two variables of a layer share a name"
+        named: dict[str, Variable] = {}
+        for layer in self.layers:
+            for v in layer.weights:
+                key, again = f"{layer.name}/{v.name}", 0
+                while key in named:  # a user's layer may call two of its weights alike
+                    again += 1
+                    key = f"{layer.name}/{v.name}_{again}"
+                named[key] = v
         return named
 
     def get_weights(self) -> list[npt.NDArray[Any]]:

@@ -39,7 +39,7 @@ static Vec<T> activate_rare(Vec<T> x, Activation<T> act) {
     case ActivationKind::scaled_tanh:
       return act.alpha * tanh<T>(act.beta * x);
     case ActivationKind::thresholded_relu:
-      return x > splat<T>(act.alpha) ? x : Vec<T>{};
+      return x <= splat<T>(act.alpha) ? Vec<T>{} : x;  // NaN passes
     case ActivationKind::selu:
       return T(kSeluScale) * select_positive<T>(x, x, T(kSeluAlpha) * expm1_negative<T>(x));
     case ActivationKind::exponential:

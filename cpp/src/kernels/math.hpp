@@ -5,8 +5,8 @@
 //   exp(x)   = 2^k + 2^k (2^r - 1)
 //   expm1(x) = (2^k - 1) + 2^k (2^r - 1)      exact where it matters: near 0, k = 0 and the first term vanishes.
 // The product x*log2(e) is rounded once, so exp's relative error grows with |x| as 6e-8*|x| (float); sigmoid and tanh
-// damp it: measured over all of float, sigmoid is within 1.2e-7 and tanh within 1.8e-7 absolute, tanh within 4 ulp.
-// Infinities saturate and NaN stays NaN.
+// damp it: measured on a grid of 300,000 points (tests/test_accuracy.py), sigmoid is within 1e-7 and tanh within 1.6e-7
+// absolute and 4 ulp in float, 3e-16 and 4 ulp in double. Infinities saturate and NaN stays NaN.
 #pragma once
 
 #include "simd.hpp"
@@ -20,6 +20,8 @@ struct Exp2;
 template <>
 struct Exp2<float> {
   static constexpr float log2e = 1.44269504088896341f;
+  static constexpr float ln2_high = 0.693145751953125f;  // 15 bits: k*ln2_high is exact
+  static constexpr float ln2_low = 1.42860682030941723e-6f;
   static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   static constexpr int mantissa = 23;
   static constexpr int32_t bias = 127;
@@ -32,6 +34,8 @@ struct Exp2<float> {
 template <>
 struct Exp2<double> {
   static constexpr double log2e = 1.44269504088896340736;
+  static constexpr double ln2_high = 0.693147180369123816490;  // 32 bits
+  static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr int mantissa = 52;
   static constexpr int64_t bias = 1023;
@@ -75,16 +79,21 @@ FASTRNN_INLINE Vec<T> tanh(Vec<T> x) {
   return e / (e + T(2));
 }
 
-// exp over the whole range: 2^k is applied as two factors, so that it overflows to inf and underflows to 0 as it should.
+// exp over the whole range, within 2e-7 (float) or 4e-16 relative: k*ln2 is taken off in two parts, and 2^k applied as
+// two factors, so that it overflows to inf and underflows to 0 as it should.
 template <class T>
 FASTRNN_INLINE Vec<T> exp(Vec<T> x) {
   using C = Exp2<T>;
-  const Vec<T> t = clamp(x * C::log2e, T(-2) * C::limit, T(2) * C::limit);
-  const Vec<T> half = (t * T(0.5) + C::round) - C::round;  // an integer, about t/2
-  Vec<T> half_scale, none, scale, fraction;
-  exp2_parts<T>(half, half_scale, none);  // none = 0
-  exp2_parts<T>(t - half, scale, fraction);
-  return half_scale * (scale + scale * fraction) + none;
+  const Vec<T> bounded = clamp(x, T(-2) * C::limit * C::ln2_high, T(2) * C::limit * C::ln2_high);
+  const Vec<T> k = (bounded * C::log2e + C::round) - C::round;
+  const Vec<T> r = (bounded - k * C::ln2_high) - k * C::ln2_low;
+  const Vec<T> half = (k * T(0.5) + C::round) - C::round;
+  Vec<T> half_scale, scale, fraction, none;
+  exp2_parts<T>(half, half_scale, none);
+  exp2_parts<T>(k - half, scale, none);
+  Vec<T> unit;
+  exp2_parts<T>(r * C::log2e, unit, fraction);  // the unit is 1, or 2 or 1/2 where r lies on the border
+  return half_scale * (scale * (unit + unit * fraction));
 }
 
 template <class T>

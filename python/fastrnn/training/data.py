@@ -71,12 +71,19 @@ def as_array(op: str, arg: str, value: Any, *, finite: bool = False) -> Array:
     return array
 
 
+def _class(key: Any) -> Any:
+    """numpy.unique of targets kept as floats or booleans gives keys such as 1.0 and True."""
+    return int(key) if isinstance(key, (float, bool, np.bool_, np.floating)) and key == int(key) else key
+
+
 def class_weights(op: str, weights: Any, y: Array, positions: tuple[int | None, ...], targets: str) -> Array:
     """A weight per position (N, ...) from {class: weight}; classes that are not named weigh 1."""
     if not isinstance(weights, dict):
         raise TypeError(f"[{op}] class_weight: expected a dictionary of class to weight, got {weights!r}")
     table = {
-        checks.integer(op, "class_weight", key, 0): checks.number(op, f"class_weight[{key}]", value, "non-negative")
+        checks.integer(op, "class_weight", _class(key), 0): checks.number(
+            op, f"class_weight[{key}]", value, "non-negative"
+        )
         for key, value in weights.items()
     }
     classes = y

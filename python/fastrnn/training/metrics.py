@@ -82,12 +82,12 @@ def get(identifier: Any) -> Metric:
     elif isinstance(identifier, str):
         if identifier.lower() in ("accuracy", "acc"):
             return ShapeAccuracy(identifier)
-        # Keras's functions log under the name they were asked by, its classes under their own
+        # as in Keras the figure is called what it was asked by
         if losses.find(identifier) is not None:
             return NamedLossMetric(identifier, identifier)
         cls = _find(identifier)
         if cls is not None:
-            return cls()
+            return cls(name=identifier)
     elif isinstance(identifier, type) and issubclass(identifier, Metric):
         return identifier()
     elif isinstance(identifier, Loss) or hasattr(identifier, "loss_class"):
