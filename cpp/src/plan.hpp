@@ -9,7 +9,7 @@
 namespace fastrnn {
 
 // Entering a parallel region costs a few microseconds: about this many floating-point operations.
-constexpr double kWorkPerThread = 4e5;
+constexpr double kWorkPerThread = 1e6;
 
 inline int plan_threads(double flops, index shares) {
   const double worth = std::max(1.0, flops / kWorkPerThread);

@@ -44,6 +44,13 @@ struct Gates {
   Slot<T, kStandard, ActivationKind::tanh> candidate, output;
 };
 
+// Whether a call asks for the activations that kStandard stands for, in the slots that the cell P has.
+template <class P, class Step>
+FASTRNN_INLINE bool is_standard(const Step& s) {
+  return s.candidate.kind == ActivationKind::tanh && (!P::gated || s.gate.kind == ActivationKind::sigmoid) &&
+         (!P::has_c || s.output.kind == ActivationKind::tanh);
+}
+
 // What an epilogue reads and writes of one row and one panel.
 template <class T>
 struct Unit {
@@ -57,7 +64,7 @@ struct Unit {
 template <class T>
 struct RnnCell {
   static constexpr int slots = 1, saved_slots = 1, keep_from = 0, keep_to = 1, grad_from = 0, grad_to = 1;
-  static constexpr bool final_phase = true, has_c = false, has_direct = false;
+  static constexpr bool final_phase = true, has_c = false, has_direct = false, gated = false;
   using X = Slots<0>;
   using H = Slots<0>;
   template <bool kStandard>
@@ -76,7 +83,7 @@ struct RnnCell {
 template <class T>
 struct LstmCell {
   static constexpr int slots = 4, saved_slots = 4, keep_from = 0, keep_to = 4, grad_from = 0, grad_to = 4;
-  static constexpr bool final_phase = true, has_c = true, has_direct = false;
+  static constexpr bool final_phase = true, has_c = true, has_direct = false, gated = true;
   using X = Slots<0, 1, 2, 3>;
   using H = Slots<0, 1, 2, 3>;
   template <bool kStandard>
@@ -111,7 +118,7 @@ struct LstmCell {
 template <class T>
 struct GruCell {
   static constexpr int slots = 4, saved_slots = 4, keep_from = 0, keep_to = 4, grad_from = 0, grad_to = 4;
-  static constexpr bool final_phase = true, has_c = false, has_direct = true;
+  static constexpr bool final_phase = true, has_c = false, has_direct = true, gated = true;
   using X = Slots<0, 1, 2>;
   using H = Slots<0, 1, 3>;
   template <bool kStandard>
@@ -143,7 +150,7 @@ struct GruCell {
 template <class T>
 struct GruBeforeGates {
   static constexpr int slots = 2, saved_slots = 3, keep_from = 0, keep_to = 2;
-  static constexpr bool final_phase = false, has_c = false, has_direct = true;
+  static constexpr bool final_phase = false, has_c = false, has_direct = true, gated = true;
   static constexpr int grad_from = 1, grad_to = 3;
   using X = Slots<0, 1>;
   using H = Slots<0, 1>;
@@ -167,7 +174,7 @@ struct GruBeforeGates {
 template <class T>
 struct GruBeforeCandidate {
   static constexpr int slots = 1, saved_slots = 3, keep_from = 2, keep_to = 3;
-  static constexpr bool final_phase = true, has_c = false, has_direct = true;
+  static constexpr bool final_phase = true, has_c = false, has_direct = true, gated = true;
   static constexpr int grad_from = 0, grad_to = 1;
   using X = Slots<0>;
   using H = Slots<0>;

@@ -88,8 +88,7 @@ __attribute__((noinline)) static void backward_tiles(const BackwardStep<T>& s, F
 
 template <class T, class P, bool kFirstPhase>
 static void backward_step(const BackwardStep<T>& s) {
-  const bool standard = s.gate.kind == ActivationKind::sigmoid && s.candidate.kind == ActivationKind::tanh &&
-                        s.output.kind == ActivationKind::tanh;
+  const bool standard = is_standard<P>(s);
   backward_tiles<T>(s, standard ? finish_backward<T, P, kFirstPhase, true> : finish_backward<T, P, kFirstPhase, false>);
 }
 

@@ -79,8 +79,7 @@ struct ForwardTile {
 
 template <class T, class P, bool kFirstPhase>
 static void forward_step(const ForwardStep<T>& s) {
-  const bool standard = s.gate.kind == ActivationKind::sigmoid && s.candidate.kind == ActivationKind::tanh &&
-                        s.output.kind == ActivationKind::tanh;
+  const bool standard = is_standard<P>(s);
   const ForwardTile<T, P, kFirstPhase> tile{s, standard ? finish_forward<T, P, true> : finish_forward<T, P, false>};
   const index panels = (s.hidden + kLanes<T> - 1) / kLanes<T>;
   index row = 0;
