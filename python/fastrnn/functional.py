@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from . import _core
 from .activations import FUSED, Spec, parse
-from .reference.recurrent import LSTMGradients, RNNGradients
+from .gradients import LSTMGradients, RNNGradients
 
 Array = npt.NDArray[Any]
 Workspace = _core.Workspace
@@ -191,7 +191,11 @@ def gru(
 
 
 def _backward(
-    op: str, cells: tuple[int, ...], workspace: Workspace, grads: tuple[Array | None, ...], need_grad_x: bool
+    op: str,
+    cells: tuple[int, ...],
+    workspace: Workspace,
+    grads: tuple[Array | None, Array | None, Array | None],
+    need_grad_x: bool,
 ) -> tuple[Any, ...]:
     if not isinstance(workspace, Workspace):
         raise TypeError(f"[{op}] workspace: expected the workspace of a forward call, got {type(workspace).__name__}")

@@ -15,34 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..activations import Activation, Spec, parse
+from ..gradients import LSTMGradients, RNNGradients
 from .pointwise import d_f, f
 
 Array = npt.NDArray[Any]
 State = tuple[Array, ...]  # (h,) or (h, c), each (B, H)
 Mask = Array | int  # (B, H): multiplies h where it enters the recurrent product; 1 for none
-
-
-class RNNGradients(NamedTuple):
-    """Gradients of rnn and gru; None where the argument was None or the gradient was not asked for."""
-
-    grad_x: Array | None
-    grad_weight_ih: Array
-    grad_weight_hh: Array
-    grad_bias_ih: Array | None
-    grad_bias_hh: Array | None
-    grad_h0: Array | None
-
-
-class LSTMGradients(NamedTuple):
-    """Gradients of lstm; None where the argument was None or the gradient was not asked for."""
-
-    grad_x: Array | None
-    grad_weight_ih: Array
-    grad_weight_hh: Array
-    grad_bias_ih: Array | None
-    grad_bias_hh: Array | None
-    grad_h0: Array | None
-    grad_c0: Array | None
 
 
 class StepGradients(NamedTuple):
