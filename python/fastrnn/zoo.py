@@ -70,7 +70,7 @@ DEFAULTS: dict[str, Settings] = {
     "basic": Settings(),
     "stacked": Settings(),
     "bidirectional": Settings(),
-    "hybrid": Settings(dropout=0.5, mask_zero=False),  # Conv1D reads the padding, so there is nothing to skip behind it
+    "hybrid": Settings(mask_zero=False),  # Conv1D reads the padding, so there is nothing to skip behind it
     "attention": Settings(),
 }
 # The generated sample is small and its rules are exact: short rows, more epochs, a higher rate, hardly any dropout.
