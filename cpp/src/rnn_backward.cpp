@@ -1,9 +1,11 @@
 // Backpropagation through time.
 //
 // Each thread walks its own rows from the last step to the first: gate gradients go into a small ring, dx follows at
-// once. After every chunk of steps all threads meet, and the chunk's gate gradients, still in cache, become weight
-// gradients; those are split over the weights, never over rows, so that no sum depends on the number of threads. The
-// ring holds two chunks: one is read while the next is written, so one meeting per chunk is enough.
+// once. After every chunk of steps the chunk's gate gradients, still in cache, become weight gradients. No sum may depend
+// on the number of threads, so they are summed per shard of rows (row r belongs to shard r mod S, S from the shape alone)
+// and a thread owns whole shards: threads never meet. Where the weights are so large, or the rows so few, that S = 1, all
+// threads meet after each chunk and share its product by weights. The ring holds two chunks: one is read while the next
+// is written, so one meeting per chunk is enough.
 #include <algorithm>
 #include <vector>
 
@@ -31,19 +33,20 @@ void check_backward(const State<T>* w, const View<const T>& grad_output, const V
   if (grad_c_n) expect_shape(op, "grad_c_n", grad_c_n, "(B, H)", {w->B, w->H});
 }
 
-// A sum over the rows of the chunks: dW, dR or db in the order of the packed columns.
+// A sum over the rows of the chunks, one per shard: dW, dR or db in the order of the packed columns.
 template <class T>
 struct Accumulator {
   std::vector<index> columns;
-  index rows = 0, stride = 0;
+  index stride = 0, size = 0;
   Buffer<T> sum;
 
   Accumulator() = default;
-  Accumulator(const Side& side, const State<T>& w, index rows_) : rows(rows_) {
+  Accumulator(const Side& side, const State<T>& w, index rows, index shards) {
     const int L = w.kernels->lanes;
     columns = side_columns(side, w.cell->slots, w.H, L);
     stride = index(columns.size()) * L;
-    sum = zeros<T>(size_t(rows * stride));
+    size = rows * stride;
+    sum = zeros<T>(size_t(shards * size));
   }
 };
 
@@ -54,6 +57,7 @@ class Backward {
            const View<const T>& grad_c_n, const RnnGradients<T>& g)
       : w(w), s(*w.schedule), cell(*w.cell), dy(grad_output), g(g),
         dy_offsets(s, dy.stride[bt()], dy.stride[1 - bt()]), dx_offsets(s, g.x.stride[bt()], g.x.stride[1 - bt()]),
+        shards(gradient_shards(w.B, size_t((w.I + w.H) * w.gates_stride) * sizeof(T))),
         chunk(chunk_steps(w.B, size_t(w.gates_stride) * sizeof(T), s.steps)) {
     const size_t state = size_t(std::max<index>(w.B, 1) * w.state_stride);
     for (auto& half : ring) half = Buffer<T>(size_t(chunk * std::max<index>(w.B, 1) * w.gates_stride));
@@ -69,18 +73,19 @@ class Backward {
     x_runs = backward_runs(cell.x_all, cell.slots, w.H, w.kernels->lanes);
     for (int p = 0; p < cell.phases; ++p)
       h_runs[p] = backward_runs(cell.h_all[p], cell.slots, w.H, w.kernels->lanes);
-    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, w, w.I);
+    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, w, w.I, shards);
     for (int p = 0; p < cell.phases; ++p) {
-      if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], w, w.H);
-      if (g.bias_hh) d_bias_hh[p] = Accumulator<T>(cell.h_all[p], w, 1);
+      if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], w, w.H, shards);
+      if (g.bias_hh) d_bias_hh[p] = Accumulator<T>(cell.h_all[p], w, 1, shards);
     }
-    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, w, 1);
+    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, w, 1, shards);
   }
 
   void run() {
     const double flops = 4.0 * double(s.total()) * double(cell.gates * w.H) * double(w.I + w.H);
-    const int threads = plan_threads(flops, w.B);
-    offsets.assign(size_t(threads), std::vector<index>(size_t(2 * chunk * w.B)));
+    int threads = plan_threads(flops, w.B);
+    if (shards > 1) threads = threads_for_shards(threads, shards);
+    offsets.assign(size_t(threads), std::vector<index>(size_t(3 * chunk * w.B)));
     run_team(threads, [&](int id, Team& team) { run_rows(id, team); });
     finish();
   }
@@ -88,9 +93,10 @@ class Backward {
  private:
   int bt() const { return w.options.batch_first ? 0 : 1; }
   index chunk_of(index step) const { return step / chunk; }
+  // B rows for every step, whether they run or not: row r then has places of its own, which no other thread touches.
   T* ring_at(index step) const {
     const index c = chunk_of(step);
-    return ring[c % 2].data() + (s.start[step] - s.start[c * chunk]) * w.gates_stride;
+    return ring[c % 2].data() + (step - c * chunk) * w.B * w.gates_stride;
   }
 
   void run_rows(int id, Team& team) {
@@ -108,8 +114,13 @@ class Backward {
         run_step(step, ends, every, active, false);
         if (g.x) input_gradient(step, id, every);
       }
-      team.barrier();
-      weight_gradients(begin, end, id, every, offsets[size_t(id)]);
+      if (shards == 1) {
+        team.barrier();
+        weight_gradients(begin, end, 0, id, every, offsets[size_t(id)]);
+      } else {
+        for (index shard = id; shard < shards; shard += every)
+          weight_gradients(begin, end, shard, 0, 1, offsets[size_t(id)]);
+      }
     }
   }
 
@@ -169,49 +180,56 @@ class Backward {
     w.kernels->gemm(m);
   }
 
-  // This thread's share of the sums over the rows of the steps [begin, end).
-  void weight_gradients(index begin, index end, index id, index every, std::vector<index>& row_offsets) {
-    const index rows = s.start[end] - s.start[begin];
+  // Part `id` of `every` (split over the weights) of the sums over one shard's rows of the steps [begin, end).
+  void weight_gradients(index begin, index end, index shard, index id, index every, std::vector<index>& row_offsets) {
     index* x_at = row_offsets.data();
     index* h_at = x_at + chunk * w.B;
-    for (index step = begin, i = 0; step < end; ++step)
-      for (index r = 0; r < s.active(step); ++r, ++i) {
-        x_at[i] = w.x_offsets->base(step) + w.x_offsets->at(step)[r];
-        h_at[i] = (w.block(step) + r) * w.state_stride;
+    index* d_at = h_at + chunk * w.B;
+    index rows = 0;
+    for (index step = begin; step < end; ++step)
+      for (index r = shard; r < s.active(step); r += shards, ++rows) {
+        x_at[rows] = w.x_offsets->base(step) + w.x_offsets->at(step)[r];
+        h_at[rows] = (w.block(step) + r) * w.state_stride;
+        d_at[rows] = ((step - begin) * w.B + r) * w.gates_stride;
       }
+    if (rows == 0) return;
     static const T one = 1;
     Outer<T> o{};
     o.rows = rows;
     o.d = ring_at(begin);
-    o.d_stride = w.gates_stride;
-    const auto add = [&](Accumulator<T>& to, const T* a, const index* at, index stride, index first, index last) {
+    o.d_offset = d_at;
+    const auto add = [&](Accumulator<T>& to, const T* a, const index* at, index first, index last) {
       if (!to.sum || first >= last) return;
       o.a = a;
       o.a_offset = at;
-      o.a_stride = stride;
       o.first = first;
       o.last = last;
       o.column = to.columns.data();
       o.columns = index(to.columns.size());
-      o.c = to.sum.data();
+      o.c = to.sum.data() + shard * to.size;
       o.c_stride = to.stride;
       w.kernels->outer(o);
     };
-    add(d_weight_ih, w.x.data, x_at, 0, w.I * id / every, w.I * (id + 1) / every);
-    for (int p = 0; p < cell.phases; ++p) {
-      const index from = w.H * id / every, to = w.H * (id + 1) / every;
-      if (p == 0)
-        add(d_weight_hh[p], (w.operand ? w.operand : w.h).data(), h_at, 0, from, to);
-      else  // the second product read r*h_prev
-        add(d_weight_hh[p], w.reset_h.data() + s.start[begin] * w.state_stride, nullptr, w.state_stride, from, to);
-      if (id == every - 1) add(d_bias_hh[p], &one, nullptr, 0, 0, 1);
+    add(d_weight_ih, w.x.data, x_at, w.I * id / every, w.I * (id + 1) / every);
+    const index from = w.H * id / every, to = w.H * (id + 1) / every;
+    add(d_weight_hh[0], (w.operand ? w.operand : w.h).data(), h_at, from, to);
+    if (cell.phases == 2) {  // the second product read r*h_prev
+      index i = 0;
+      for (index step = begin; step < end; ++step)
+        for (index r = shard; r < s.active(step); r += shards) h_at[i++] = (s.start[step] + r) * w.state_stride;
+      add(d_weight_hh[1], w.reset_h.data(), h_at, from, to);
     }
-    if (id == every - 1) add(d_bias_ih, &one, nullptr, 0, 0, 1);
+    if (id < every - 1) return;
+    std::fill_n(x_at, rows, index(0));
+    add(d_bias_ih, &one, x_at, 0, 1);
+    for (int p = 0; p < cell.phases; ++p) add(d_bias_hh[p], &one, x_at, 0, 1);
   }
 
   void finish() {
     const int L = w.kernels->lanes;
     const auto unpack = [&](const Accumulator<T>& from, const Side& side, const View<T>& to) {
+      for (index shard = 1; from.sum && shard < shards; ++shard)
+        w.kernels->add(from.size, from.sum.data() + shard * from.size, from.sum.data());
       if (from.sum) unpack_gradient<T>(from.sum.data(), from.stride, side, w.H, L, to);
     };
     unpack(d_weight_ih, cell.x_all, g.weight_ih);
@@ -259,7 +277,7 @@ class Backward {
   const View<const T>& dy;
   const RnnGradients<T>& g;
   RowOffsets dy_offsets, dx_offsets;
-  index chunk;
+  index shards, chunk;
   Buffer<T> ring[2], direct, dc, dh_n;
   Runs x_runs, h_runs[kMaxPhases];
   Accumulator<T> d_weight_ih, d_weight_hh[kMaxPhases], d_bias_ih, d_bias_hh[kMaxPhases];

@@ -112,8 +112,8 @@ struct OuterTile {
     for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) acc[m][v] = load<T>(c + m * o.c_stride + v * L);
-    const T* d = o.d;
-    for (index r = 0; r < o.rows; ++r, d += o.d_stride) {
+    for (index r = 0; r < o.rows; ++r) {
+      const T* d = o.d + (o.d_offset ? o.d_offset[r] : r * o.d_stride);
       const T* a = o.a + (o.a_offset ? o.a_offset[r] : r * o.a_stride) + j;
       Vec<T> dv[NV];
 #pragma GCC unroll 16

@@ -95,6 +95,7 @@ struct Outer {
   index a_stride;
   index first, last;  // the range of j
   const T* d;
+  const index* d_offset;  // row r: d + d_offset[r] if given, else d + r*d_stride
   index d_stride;
   const index* column;  // offsets in a row of D, one per vector
   index columns;
