@@ -100,28 +100,25 @@ void conv1d(const ConvShape& s, const T* x, const View<const T>& weight, const V
   const int threads = plan_threads(flops, index(work.size()));
   const index scratch_rows = rows_needed(s, std::min<index>(std::max<index>(outputs, 1), kBlockRows));
   Buffer<T> scratch(size_t(scratch_rows * s.channels * threads + 1));
-  run_team(threads, [&](int id, Team& team) {
-    const index from = index(work.size()) * id / team.size(), to = index(work.size()) * (id + 1) / team.size();
-    for (index i = from; i < to; ++i) {
-      const Block& block = work[size_t(i)];
-      if (block.first == block.last) continue;
-      const index t = block.first * s.stride - s.pad_left;
-      Gemm<T> m{};
-      m.rows = block.last - block.first;
-      m.a = padded_rows(x + block.b * s.time * s.channels, s.time, s.channels, t, t + rows_needed(s, m.rows),
-                        scratch.data() + id * scratch_rows * s.channels);
-      m.a_stride = s.stride * s.channels;
-      m.segment = runs.offset.data();
-      m.segment_length = runs.length.data();
-      m.segments = runs.count();
-      m.b = packed.data();
-      m.bias = packed_bias.data();
-      m.columns = s.filters;
-      m.c = y + (block.b * outputs + block.first) * s.filters;
-      m.c_stride = s.filters;
-      m.activation = activation;
-      kernels.gemm(m);
-    }
+  run_tasks(threads, index(work.size()), [&](int thread, index i) {
+    const Block& block = work[size_t(i)];
+    if (block.first == block.last) return;
+    const index t = block.first * s.stride - s.pad_left;
+    Gemm<T> m{};
+    m.rows = block.last - block.first;
+    m.a = padded_rows(x + block.b * s.time * s.channels, s.time, s.channels, t, t + rows_needed(s, m.rows),
+                      scratch.data() + thread * scratch_rows * s.channels);
+    m.a_stride = s.stride * s.channels;
+    m.segment = runs.offset.data();
+    m.segment_length = runs.length.data();
+    m.segments = runs.count();
+    m.b = packed.data();
+    m.bias = packed_bias.data();
+    m.columns = s.filters;
+    m.c = y + (block.b * outputs + block.first) * s.filters;
+    m.c_stride = s.filters;
+    m.activation = activation;
+    kernels.gemm(m);
   });
 }
 
@@ -244,13 +241,11 @@ void conv1d_backward(const ConvShape& s, const T* x, const View<const T>& weight
   const index z_size = (block_rows + s.pad_left) * task.pitch;
   const index x_size = rows_needed(s, block_rows + s.pad_left + s.pad_right) * s.channels;
   Buffer<T> scratch(size_t(threads * (z_size + x_size)));
-  run_team(threads, [&](int id, Team& team) {
-    T* z = scratch.data() + id * (z_size + x_size);
-    for (index shard = id; shard < shards; shard += team.size()) {
-      T* sum = sums.data() + shard * shard_size;
-      for (index i = index(work.size()) * shard / shards; i < index(work.size()) * (shard + 1) / shards; ++i)
-        task.run(work[size_t(i)], work[size_t(i)].last == s.time, z, z + z_size, sum, sum + taps * task.pitch);
-    }
+  run_tasks(threads, shards, [&](int thread, index shard) {
+    T* z = scratch.data() + thread * (z_size + x_size);
+    T* sum = sums.data() + shard * shard_size;
+    for (index i = index(work.size()) * shard / shards; i < index(work.size()) * (shard + 1) / shards; ++i)
+      task.run(work[size_t(i)], work[size_t(i)].last == s.time, z, z + z_size, sum, sum + taps * task.pitch);
   });
   for (index shard = 1; shard < shards; ++shard) kernels.add(shard_size, sums.data() + shard * shard_size, sums.data());
   for (index f = 0; f < s.filters; ++f) {

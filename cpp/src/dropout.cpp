@@ -27,7 +27,7 @@ void dropout(index outer, index repeat, index inner, const T* x, double rate, ui
   // Pieces of the mask, which has outer*inner elements; element (o, i) serves (o, r, i) for every r.
   const index n = outer * inner, pieces = (n + kPiece - 1) / kPiece;
   const double cost = 8.0 * double(n) + 2.0 * double(n) * double(repeat);
-  parallel_for(plan_threads(cost, std::max<index>(pieces, 1)), pieces, [&](index piece) {
+  run_tasks(plan_threads(cost, std::max<index>(pieces, 1)), pieces, [&](int, index piece) {
     T mask[kPiece];
     const index first = piece * kPiece, count = std::min(kPiece, n - first);
     for (index i = 0; i < count; i += 2) {

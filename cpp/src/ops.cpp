@@ -18,14 +18,15 @@ template <class F>
 void in_pieces(index n, double cost, F body) {
   constexpr index kPiece = 1 << 14;
   const index pieces = (n + kPiece - 1) / kPiece;
-  parallel_for(plan_threads(cost * double(n), std::max<index>(pieces, 1)), pieces, [&](index i) {
+  run_tasks(plan_threads(cost * double(n), std::max<index>(pieces, 1)), pieces, [&](int, index i) {
     body(i * kPiece, std::min(kPiece, n - i * kPiece));
   });
 }
 
 template <class F>
 void for_rows(index rows, index per_row, F body) {
-  parallel_for(plan_threads(10.0 * double(rows) * double(per_row), std::max<index>(rows, 1)), rows, body);
+  run_tasks(plan_threads(10.0 * double(rows) * double(per_row), std::max<index>(rows, 1)), rows,
+            [&](int, index r) { body(r); });
 }
 
 template <class T>
@@ -130,12 +131,12 @@ void embedding_backward(index count, const index* ids, index vocabulary, index f
   check_ids("embedding_backward", count, ids, vocabulary);
   const auto& kernels = active_kernels<T>();
   const int threads = plan_threads(4.0 * double(count) * double(features), std::max<index>(vocabulary, 1));
-  // Each thread owns every n-th row of the weight: no two add to the same row, and each adds in the order of the ids.
-  run_team(threads, [&](int id, Team& team) {
-    const index n = team.size();
-    for (index v = id; v < vocabulary; v += n) std::fill_n(grad_weight + v * features, features, T(0));
+  // Each task owns every n-th row of the weight: no two add to the same row, and each adds in the order of the ids.
+  run_tasks(threads, threads, [&](int, index task) {
+    for (index v = task; v < vocabulary; v += threads) std::fill_n(grad_weight + v * features, features, T(0));
     for (index i = 0; i < count; ++i)
-      if (n == 1 || ids[i] % n == id) kernels.add(features, grad_y + i * features, grad_weight + ids[i] * features);
+      if (threads == 1 || ids[i] % threads == task)
+        kernels.add(features, grad_y + i * features, grad_weight + ids[i] * features);
   });
 }
 

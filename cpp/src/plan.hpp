@@ -16,32 +16,24 @@ inline int plan_threads(double flops, index shares) {
   return int(std::max<index>(1, std::min<index>(shares, index(std::min<double>(num_threads(), worth)))));
 }
 
-// Shards of rows whose weight gradients are summed apart and added up at the end, so that a thread works on rows of its
-// own from the first step to the last; 1 where the sums are too large to be kept several times. A power of two that
-// depends on the shape alone, so that results do not depend on the number of threads.
-inline index gradient_shards(index batch, size_t sum_bytes) {
-  constexpr size_t kLargestSum = size_t(4) << 20;
-  constexpr index kMost = 8, kLeastRows = 8;
-  index shards = 1;
-  while (sum_bytes <= kLargestSum && shards < kMost && batch >= 2 * shards * kLeastRows) shards *= 2;
+// Parts into which the rows of a batch are dealt, the unit of work of a thread. Each sums weight gradients of its own, which
+// are added up in order at the end: the number of shards depends on the shape alone, so results do not depend on the
+// number of threads. Sixteen rows fill the register tiles; large sums are kept fewer times.
+inline index row_shards(index batch, size_t sum_bytes) {
+  constexpr size_t kAllSums = size_t(128) << 20;
+  constexpr index kMost = 8, kRows = 16;
+  index shards = std::max<index>(1, std::min<index>(batch, 2));
+  while (2 * shards <= kMost && 2 * shards * kRows <= batch && 2 * size_t(shards) * sum_bytes <= kAllSums) shards *= 2;
   return shards;
 }
 
-// The most threads, at most `threads`, that share the shards evenly.
-inline int threads_for_shards(int threads, index shards) {
-  int n = 1;
-  while (2 * n <= threads && 2 * n <= shards) n *= 2;
-  return n;
-}
-
 // Steps whose gate gradients are turned into weight gradients together: enough rows for a long inner product, few
-// enough bytes to be still in the cache of the core that wrote them. Independent of the number of threads, so that
-// the sums are too.
-inline index chunk_steps(index batch, size_t bytes_per_row, index steps) {
+// enough bytes to be still in the cache of the core that wrote them.
+inline index chunk_steps(index rows, size_t bytes_per_row, index steps) {
   constexpr size_t kCacheBytes = size_t(256) << 10;
   constexpr index kRows = 64;
-  const index by_cache = index(kCacheBytes / std::max<size_t>(1, bytes_per_row * size_t(std::max<index>(batch, 1))));
-  const index by_rows = (kRows + batch - 1) / std::max<index>(batch, 1);
+  const index by_cache = index(kCacheBytes / std::max<size_t>(1, bytes_per_row * size_t(std::max<index>(rows, 1))));
+  const index by_rows = (kRows + rows - 1) / std::max<index>(rows, 1);
   return std::max<index>(1, std::min(steps, std::max(by_cache, by_rows)));
 }
 

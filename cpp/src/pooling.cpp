@@ -10,7 +10,8 @@ namespace {
 
 template <class F>
 void for_batch(index batch, index values, F body) {
-  parallel_for(plan_threads(4.0 * double(batch) * double(values), std::max<index>(batch, 1)), batch, body);
+  run_tasks(plan_threads(4.0 * double(batch) * double(values), std::max<index>(batch, 1)), batch,
+            [&](int, index b) { body(b); });
 }
 
 // y = max(y, x) with the time of the winner; NaN wins, as in NumPy.

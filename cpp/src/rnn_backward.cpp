@@ -1,11 +1,9 @@
 // Backpropagation through time.
 //
-// Each thread walks its own rows from the last step to the first: gate gradients go into a small ring, dx follows at
-// once. After every chunk of steps the chunk's gate gradients, still in cache, become weight gradients. No sum may depend
-// on the number of threads, so they are summed per shard of rows (row r belongs to shard r mod S, S from the shape alone)
-// and a thread owns whole shards: threads never meet. Where the weights are so large, or the rows so few, that S = 1, all
-// threads meet after each chunk and share its product by weights. The ring holds two chunks: one is read while the next
-// is written, so one meeting per chunk is enough.
+// A thread walks the rows of a shard from the last step to the first: gate gradients go into a small ring, dx follows at
+// once. After every chunk of steps the chunk's gate gradients, still in cache, become weight gradients with
+// K = rows of the chunk. Every shard sums its own; the sums are added up in order at the end, so that they do not depend
+// on the number of threads. The ring holds two chunks, because a chunk's first product reads the last step of the one before.
 #include <algorithm>
 #include <vector>
 
@@ -50,110 +48,119 @@ struct Accumulator {
   }
 };
 
+// What a thread needs while it works on a shard.
+template <class T>
+struct Scratch {
+  Buffer<T> ring[2], direct, dc, dh_n, through_r;
+  std::vector<index> x_at, h_at, d_at;  // offsets of a chunk's rows in x, h and the ring
+};
+
 template <class T>
 class Backward {
  public:
   Backward(const State<T>& w, const View<const T>& grad_output, const View<const T>& grad_h_n,
            const View<const T>& grad_c_n, const RnnGradients<T>& g)
-      : w(w), s(*w.schedule), cell(*w.cell), dy(grad_output), g(g),
-        dy_offsets(s, dy.stride[bt()], dy.stride[1 - bt()]), dx_offsets(s, g.x.stride[bt()], g.x.stride[1 - bt()]),
-        shards(gradient_shards(w.B, size_t((w.I + w.H) * w.gates_stride) * sizeof(T))),
-        chunk(chunk_steps(w.B, size_t(w.gates_stride) * sizeof(T), s.steps)) {
-    const size_t state = size_t(std::max<index>(w.B, 1) * w.state_stride);
-    for (auto& half : ring) half = Buffer<T>(size_t(chunk * std::max<index>(w.B, 1) * w.gates_stride));
-    direct = zeros<T>(state);
-    if (cell.has_c) {
-      dc = Buffer<T>(state);
-      gather_rows(grad_c_n, s, dc.data(), w.state_stride, w.H);
+      : w(w), cell(*w.cell), dy(grad_output), dh_n(grad_h_n), dc_n(grad_c_n), g(g), shards(index(w.shards.size())) {
+    for (const Shard<T>& s : w.shards) {
+      rows = std::max(rows, s.rows());
+      steps = std::max(steps, s.schedule.steps());
+      total += double(s.schedule.total());
     }
-    if (grad_h_n) {
-      dh_n = Buffer<T>(state);
-      gather_rows(grad_h_n, s, dh_n.data(), w.state_stride, w.H);
-    }
-    x_runs = backward_runs(cell.x_all, cell.slots, w.H, w.kernels->lanes);
-    for (int p = 0; p < cell.phases; ++p)
-      h_runs[p] = backward_runs(cell.h_all[p], cell.slots, w.H, w.kernels->lanes);
+    chunk = chunk_steps(rows, size_t(w.gates_stride) * sizeof(T), steps);
+    const int L = w.kernels->lanes;
+    x_runs = backward_runs(cell.x_all, cell.slots, w.H, L);
     if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, w, w.I, shards);
+    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, w, 1, shards);
     for (int p = 0; p < cell.phases; ++p) {
+      h_runs[p] = backward_runs(cell.h_all[p], cell.slots, w.H, L);
       if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], w, w.H, shards);
       if (g.bias_hh) d_bias_hh[p] = Accumulator<T>(cell.h_all[p], w, 1, shards);
     }
-    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, w, 1, shards);
   }
 
   void run() {
-    const double flops = 4.0 * double(s.total()) * double(cell.gates * w.H) * double(w.I + w.H);
-    int threads = plan_threads(flops, w.B);
-    if (shards > 1) threads = threads_for_shards(threads, shards);
-    offsets.assign(size_t(threads), std::vector<index>(size_t(3 * chunk * w.B)));
-    run_team(threads, [&](int id, Team& team) { run_rows(id, team); });
+    const double flops = 4.0 * total * double(cell.gates * w.H) * double(w.I + w.H);
+    const int threads = plan_threads(flops, shards);
+    std::vector<Scratch<T>> scratch(static_cast<size_t>(threads));
+    const size_t state = size_t(std::max<index>(rows, 1) * w.state_stride), chunk_rows = size_t(chunk * rows);
+    for (Scratch<T>& t : scratch) {
+      for (auto& half : t.ring) half = Buffer<T>(std::max<size_t>(chunk_rows, 1) * size_t(w.gates_stride));
+      t.direct = Buffer<T>(state);
+      t.dh_n = Buffer<T>(state);
+      t.through_r = Buffer<T>(state);
+      if (cell.has_c) t.dc = Buffer<T>(state);
+      t.x_at.resize(chunk_rows);
+      t.h_at.resize(chunk_rows);
+      t.d_at.resize(chunk_rows);
+    }
+    run_tasks(threads, shards, [&](int thread, index i) { run_shard(i, scratch[size_t(thread)]); });
     finish();
   }
 
  private:
-  int bt() const { return w.options.batch_first ? 0 : 1; }
-  index chunk_of(index step) const { return step / chunk; }
-  // B rows for every step, whether they run or not: row r then has places of its own, which no other thread touches.
-  T* ring_at(index step) const {
-    const index c = chunk_of(step);
-    return ring[c % 2].data() + (step - c * chunk) * w.B * w.gates_stride;
+  int batch_axis() const { return w.options.batch_first ? 0 : 1; }
+  RowOffsets offsets(const Shard<T>& s, const index* stride) const {
+    return RowOffsets(s.schedule, stride[batch_axis()], stride[1 - batch_axis()]);
+  }
+  // Every step has room for all rows, whether they run or not.
+  T* ring_at(Scratch<T>& t, index step) const {
+    const index c = step / chunk;
+    return t.ring[c % 2].data() + (step - c * chunk) * rows * w.gates_stride;
   }
 
-  void run_rows(int id, Team& team) {
-    const index every = team.size();
-    if (g.x)
-      for (index r = id; r < w.B; r += every)
-        if (s.count[r] < w.T_) zero_row(g.x, s, r, w.options.batch_first);
-    for (index c = chunk_of(s.steps - 1); s.steps > 0 && c >= 0; --c) {
-      const index begin = c * chunk, end = std::min(begin + chunk, s.steps);
+  void run_shard(index i, Scratch<T>& t) {
+    const Shard<T>& shard = w.shards[size_t(i)];
+    const Schedule& s = shard.schedule;
+    const RowOffsets dy_offsets = offsets(shard, dy.stride), dx_offsets = offsets(shard, g.x.stride);
+    zero_padding(g.x, s, w.options.batch_first);
+    std::fill_n(t.direct.data(), shard.rows() * w.state_stride, T(0));
+    gather_rows(dh_n, s, t.dh_n.data(), w.state_stride, w.H);
+    if (cell.has_c) gather_rows(dc_n, s, t.dc.data(), w.state_stride, w.H);
+    for (index end = s.steps(); end > 0;) {
+      const index begin = (end - 1) / chunk * chunk;
       for (index step = end - 1; step >= begin; --step) {
-        const index active = s.active(step), later = step + 1 < s.steps ? s.active(step + 1) : 0;
-        run_step(step, id, every, std::min(active, later), true);
-        index ends = id;  // the first of our rows that end at this step
-        if (later > id) ends += (later - id + every - 1) / every * every;
-        run_step(step, ends, every, active, false);
-        if (g.x) input_gradient(step, id, every);
+        const index active = s.active(step), later = s.active(step + 1);
+        run_step(shard, t, dy_offsets, step, 0, later);       // rows that go on
+        run_step(shard, t, dy_offsets, step, later, active);  // rows that end here
+        if (g.x) input_gradient(t, dx_offsets, step, active);
       }
-      if (shards == 1) {
-        team.barrier();
-        weight_gradients(begin, end, 0, id, every, offsets[size_t(id)]);
-      } else {
-        for (index shard = id; shard < shards; shard += every)
-          weight_gradients(begin, end, shard, 0, 1, offsets[size_t(id)]);
-      }
+      weight_gradients(i, t, begin, end);
+      end = begin;
     }
+    if (g.h0) initial_gradient(shard, t);
+    if (g.c0)
+      for (index r = 0; r < shard.rows(); ++r) scatter_row<T>(t.dc.data() + r * w.state_stride, s, r, w.H, g.c0);
   }
 
-  // The rows first, first + every, ... below `limit`; `continues` says that they have a later step.
-  void run_step(index step, index first, index every, index limit, bool continues) {
-    if (first >= limit) return;
-    const index L = w.state_stride;
+  void run_step(const Shard<T>& shard, Scratch<T>& t, const RowOffsets& dy_offsets, index step, index first, index last) {
+    if (first >= last) return;
+    const bool ends = first >= shard.schedule.active(step + 1);
+    const index h = shard.block(step + 1) * w.state_stride, h_prev = shard.block(step) * w.state_stride;
     BackwardStep<T> b{};
     b.first_row = first;
-    b.row_step = every;
-    b.rows = (limit - first + every - 1) / every;
+    b.rows = last - first;
     b.hidden = w.H;
     b.gates_stride = w.gates_stride;
-    b.state_stride = L;
-    b.grad_h_n = continues ? nullptr : dh_n.data();
+    b.state_stride = w.state_stride;
+    b.grad_h_n = ends && dh_n ? t.dh_n.data() : nullptr;
     b.dy = dy ? dy.data + dy_offsets.base(step) : nullptr;
     b.dy_offset = dy_offsets.at(step);
-    b.recurrent_mask = w.recurrent_mask.data();
-    b.saved = w.saved ? w.saved.data() + s.start[step] * w.gates_stride : nullptr;
+    b.recurrent_mask = shard.recurrent_mask.data();
+    b.saved = shard.saved ? shard.saved.data() + shard.schedule.start[step] * w.gates_stride : nullptr;
     b.saved_stride = w.gates_stride;
-    b.h = w.h.data() + w.block(step + 1) * L;
-    b.h_prev = w.h.data() + w.block(step) * L;
-    b.c = w.c ? w.c.data() + w.block(step + 1) * L : nullptr;
-    b.c_prev = w.c ? w.c.data() + w.block(step) * L : nullptr;
-    b.dc = dc.data();
-    b.direct = direct.data();
-    b.gates = ring_at(step);
+    b.h = shard.h.data() + h;
+    b.h_prev = shard.h.data() + h_prev;
+    b.c = shard.c ? shard.c.data() + h : nullptr;
+    b.c_prev = shard.c ? shard.c.data() + h_prev : nullptr;
+    b.dc = t.dc.data();
+    b.direct = t.direct.data();
+    b.gates = ring_at(t, step);
     b.gate = w.options.gate;
     b.candidate = w.options.candidate;
     b.output = w.options.output;
     for (int p = 0; p < cell.phases; ++p) {
       // the first phase takes back what the later step left, a second one what the first has just computed
-      b.next = p > 0 ? b.gates : continues ? ring_at(step + 1) : nullptr;
+      b.next = p > 0 ? b.gates : ends ? nullptr : ring_at(t, step + 1);
       b.weight_hh_t = w.weight_hh_t[p].data();
       b.segment = h_runs[p].offset.data();
       b.segment_length = h_runs[p].length.data();
@@ -162,126 +169,102 @@ class Backward {
     }
   }
 
-  void input_gradient(index step, index first, index every) {
-    const index active = s.active(step);
-    if (first >= active) return;
+  // C = (gate gradients of a step) . weight, for the rows [0, rows).
+  Gemm<T> take_back(Scratch<T>& t, index step, index active, const Runs& runs, const Buffer<T>& weight, index columns) {
     Gemm<T> m{};
-    m.rows = (active - first + every - 1) / every;
-    m.a = ring_at(step) + first * w.gates_stride;
-    m.a_stride = every * w.gates_stride;
-    m.segment = x_runs.offset.data();
-    m.segment_length = x_runs.length.data();
-    m.segments = x_runs.count();
-    m.b = w.weight_ih_t.data();
-    m.columns = w.I;
+    m.rows = active;
+    m.a = ring_at(t, step);
+    m.a_stride = w.gates_stride;
+    m.segment = runs.offset.data();
+    m.segment_length = runs.length.data();
+    m.segments = runs.count();
+    m.b = weight.data();
+    m.columns = columns;
+    return m;
+  }
+
+  void input_gradient(Scratch<T>& t, const RowOffsets& dx_offsets, index step, index active) {
+    Gemm<T> m = take_back(t, step, active, x_runs, w.weight_ih_t, w.I);
     m.c = g.x.data + dx_offsets.base(step);
-    m.c_offset = dx_offsets.at(step) + first;
-    m.c_stride = every;
+    m.c_offset = dx_offsets.at(step);
     w.kernels->gemm(m);
   }
 
-  // Part `id` of `every` (split over the weights) of the sums over one shard's rows of the steps [begin, end).
-  void weight_gradients(index begin, index end, index shard, index id, index every, std::vector<index>& row_offsets) {
-    index* x_at = row_offsets.data();
-    index* h_at = x_at + chunk * w.B;
-    index* d_at = h_at + chunk * w.B;
-    index rows = 0;
-    for (index step = begin; step < end; ++step)
-      for (index r = shard; r < s.active(step); r += shards, ++rows) {
-        x_at[rows] = w.x_offsets->base(step) + w.x_offsets->at(step)[r];
-        h_at[rows] = (w.block(step) + r) * w.state_stride;
-        d_at[rows] = ((step - begin) * w.B + r) * w.gates_stride;
-      }
-    if (rows == 0) return;
-    static const T one = 1;
+  // Adds the rows of the steps [begin, end) to the shard's sums.
+  void weight_gradients(index i, Scratch<T>& t, index begin, index end) {
+    const Shard<T>& shard = w.shards[size_t(i)];
+    const Schedule& s = shard.schedule;
     Outer<T> o{};
-    o.rows = rows;
-    o.d = ring_at(begin);
-    o.d_offset = d_at;
-    const auto add = [&](Accumulator<T>& to, const T* a, const index* at, index first, index last) {
-      if (!to.sum || first >= last) return;
+    for (index step = begin; step < end; ++step)
+      for (index r = 0; r < s.active(step); ++r, ++o.rows) {
+        t.x_at[size_t(o.rows)] = shard.x.base(step) + shard.x.at(step)[r];
+        t.h_at[size_t(o.rows)] = (shard.block(step) + r) * w.state_stride;
+        t.d_at[size_t(o.rows)] = ((step - begin) * rows + r) * w.gates_stride;
+      }
+    o.d = ring_at(t, begin);
+    o.d_offset = t.d_at.data();
+    const auto add = [&](const Accumulator<T>& to, const T* a, const index* at, index last) {
+      if (!to.sum) return;
       o.a = a;
       o.a_offset = at;
-      o.first = first;
       o.last = last;
       o.column = to.columns.data();
       o.columns = index(to.columns.size());
-      o.c = to.sum.data() + shard * to.size;
+      o.c = to.sum.data() + i * to.size;
       o.c_stride = to.stride;
       w.kernels->outer(o);
     };
-    add(d_weight_ih, w.x.data, x_at, w.I * id / every, w.I * (id + 1) / every);
-    const index from = w.H * id / every, to = w.H * (id + 1) / every;
-    add(d_weight_hh[0], (w.operand ? w.operand : w.h).data(), h_at, from, to);
-    if (cell.phases == 2) {  // the second product read r*h_prev
-      index i = 0;
-      for (index step = begin; step < end; ++step)
-        for (index r = shard; r < s.active(step); r += shards) h_at[i++] = (s.start[step] + r) * w.state_stride;
-      add(d_weight_hh[1], w.reset_h.data(), h_at, from, to);
-    }
-    if (id < every - 1) return;
-    std::fill_n(x_at, rows, index(0));
-    add(d_bias_ih, &one, x_at, 0, 1);
-    for (int p = 0; p < cell.phases; ++p) add(d_bias_hh[p], &one, x_at, 0, 1);
+    static const T one = 1;
+    add(d_weight_ih, w.x.data, t.x_at.data(), w.I);
+    add(d_bias_ih, &one, nullptr, 1);
+    add(d_weight_hh[0], (shard.operand ? shard.operand : shard.h).data(), t.h_at.data(), w.H);
+    for (int p = 0; p < cell.phases; ++p) add(d_bias_hh[p], &one, nullptr, 1);
+    if (cell.phases == 1) return;
+    for (index n = 0; n < o.rows; ++n) t.h_at[size_t(n)] = (s.start[begin] + n) * w.state_stride;
+    add(d_weight_hh[1], shard.reset_h.data(), t.h_at.data(), w.H);  // the second product read r*h_prev
   }
 
-  void finish() {
-    const int L = w.kernels->lanes;
-    const auto unpack = [&](const Accumulator<T>& from, const Side& side, const View<T>& to) {
-      for (index shard = 1; from.sum && shard < shards; ++shard)
-        w.kernels->add(from.size, from.sum.data() + shard * from.size, from.sum.data());
-      if (from.sum) unpack_gradient<T>(from.sum.data(), from.stride, side, w.H, L, to);
-    };
-    unpack(d_weight_ih, cell.x_all, g.weight_ih);
-    unpack(d_bias_ih, cell.x_all, g.bias_ih);
-    for (int p = 0; p < cell.phases; ++p) {
-      unpack(d_weight_hh[p], cell.h_all[p], g.weight_hh);
-      unpack(d_bias_hh[p], cell.h_all[p], g.bias_hh);
-    }
-    if (g.h0) initial_gradient();
-    if (g.c0)
-      for (index r = 0; r < w.B; ++r) scatter_row<T>(dc.data() + r * w.state_stride, s, r, w.H, g.c0);
-  }
-
-  void initial_gradient() {
-    const index active = s.steps > 0 ? s.active(0) : 0;
-    Buffer<T> through_r = zeros<T>(size_t(std::max<index>(w.B, 1) * w.state_stride));
-    if (active > 0) {  // (gate gradients of the first step) . R
-      Gemm<T> m{};
-      m.rows = active;
-      m.a = ring_at(0);
-      m.a_stride = w.gates_stride;
-      m.segment = h_runs[0].offset.data();
-      m.segment_length = h_runs[0].length.data();
-      m.segments = h_runs[0].count();
-      m.b = w.weight_hh_t[0].data();
-      m.columns = w.H;
-      m.c = through_r.data();
+  // dL/dh0 = (gate gradients of the first step) . R * recurrent_mask + what did not pass through R.
+  void initial_gradient(const Shard<T>& shard, Scratch<T>& t) {
+    const index active = shard.schedule.active(0);
+    if (active > 0) {
+      Gemm<T> m = take_back(t, 0, active, h_runs[0], w.weight_hh_t[0], w.H);
+      m.c = t.through_r.data();
       m.c_stride = w.state_stride;
       w.kernels->gemm(m);
     }
-    for (index r = 0; r < w.B; ++r) {
+    const T* mask = shard.recurrent_mask.data();
+    for (index r = 0; r < shard.rows(); ++r) {
       const index at = r * w.state_stride;
-      T* row = through_r.data() + at;
-      for (index u = 0; u < w.H; ++u) {
-        if (w.recurrent_mask) row[u] *= w.recurrent_mask.data()[at + u];
-        row[u] += r < active ? direct.data()[at + u] : dh_n ? dh_n.data()[at + u] : T(0);
-      }
-      scatter_row<T>(row, s, r, w.H, g.h0);
+      T* row = t.through_r.data() + at;
+      for (index u = 0; u < w.H; ++u)
+        row[u] = r >= active ? t.dh_n.data()[at + u] : row[u] * (mask ? mask[at + u] : T(1)) + t.direct.data()[at + u];
+      scatter_row<T>(row, shard.schedule, r, w.H, g.h0);
+    }
+  }
+
+  void finish() {
+    const auto give = [&](const Accumulator<T>& from, const Side& side, const View<T>& to) {
+      if (!from.sum) return;
+      for (index i = 1; i < shards; ++i) w.kernels->add(from.size, from.sum.data() + i * from.size, from.sum.data());
+      unpack_gradient<T>(from.sum.data(), from.stride, side, w.H, w.kernels->lanes, to);
+    };
+    give(d_weight_ih, cell.x_all, g.weight_ih);
+    give(d_bias_ih, cell.x_all, g.bias_ih);
+    for (int p = 0; p < cell.phases; ++p) {
+      give(d_weight_hh[p], cell.h_all[p], g.weight_hh);
+      give(d_bias_hh[p], cell.h_all[p], g.bias_hh);
     }
   }
 
   const State<T>& w;
-  const Schedule& s;
   const CellLayout& cell;
-  const View<const T>& dy;
+  const View<const T>&dy, &dh_n, &dc_n;
   const RnnGradients<T>& g;
-  RowOffsets dy_offsets, dx_offsets;
-  index shards, chunk;
-  Buffer<T> ring[2], direct, dc, dh_n;
+  index shards, rows = 0, steps = 0, chunk = 1;  // rows, steps: of the largest shard
+  double total = 0;                              // row steps
   Runs x_runs, h_runs[kMaxPhases];
   Accumulator<T> d_weight_ih, d_weight_hh[kMaxPhases], d_bias_ih, d_bias_hh[kMaxPhases];
-  std::vector<std::vector<index>> offsets;  // scratch of each thread
 };
 
 }  // namespace

@@ -47,118 +47,142 @@ void check_forward(const RnnOptions<T>& o, const RnnInputs<T>& in, const RnnOutp
   if (cell.has_c) expect_activation(op, "output_activation", o.output);
 }
 
+// Which buffers a call keeps, and for how many steps.
+struct Storage {
+  bool training;   // keeps every step; inference swaps two blocks of h, and updates c in place
+  bool saves;      // the gates
+  bool two_phases;
+};
+
+template <class T>
+Shard<T> make_shard(Schedule&& schedule, const typename Workspace<T>::State& w, const RnnInputs<T>& in, Storage storage) {
+  const index stride = w.state_stride, rows = schedule.rows();
+  const int batch_axis = w.options.batch_first ? 0 : 1;
+  RowOffsets offsets(schedule, in.x.stride[batch_axis], in.x.stride[1 - batch_axis]);
+  Shard<T> shard{std::move(schedule), std::move(offsets), {}, {}, {}, {}, {}, {}};
+  const index kept = storage.training ? shard.schedule.total() : rows;
+  const index states = storage.training ? rows + kept : 2 * rows;
+  shard.h = Buffer<T>(size_t(states * stride));
+  gather_rows(in.h0, shard.schedule, shard.h.data(), stride, w.H);
+  if (w.cell->has_c) {
+    shard.c = Buffer<T>(size_t((storage.training ? states : rows) * stride));
+    gather_rows(in.c0, shard.schedule, shard.c.data(), stride, w.H);
+  }
+  if (storage.saves) shard.saved = Buffer<T>(size_t(kept * w.gates_stride));
+  if (storage.two_phases) shard.reset_h = Buffer<T>(size_t(kept * stride));
+  if (in.recurrent_mask) {
+    shard.recurrent_mask = Buffer<T>(size_t(rows * stride));
+    gather_rows(in.recurrent_mask, shard.schedule, shard.recurrent_mask.data(), stride, w.H);
+    shard.operand = Buffer<T>(size_t(states * stride));
+    for (index i = 0; i < rows * stride; ++i)
+      shard.operand.data()[i] = shard.h.data()[i] * shard.recurrent_mask.data()[i];
+  }
+  return shard;
+}
+
+// The packed operands of the forward pass.
+template <class T>
+struct ForwardWeights {
+  Buffer<T> weight_ih[kMaxPhases], weight_hh[kMaxPhases], bias[kMaxPhases];
+};
+
+template <class T>
+void run_shard(const typename Workspace<T>::State& w, const ForwardWeights<T>& weights, const Shard<T>& shard, Storage storage,
+               const RnnOutputs<T>& out) {
+  const Schedule& schedule = shard.schedule;
+  const CellLayout& cell = *w.cell;
+  const int batch_axis = w.options.batch_first ? 0 : 1;
+  const RowOffsets y_offsets(schedule, out.output.stride[batch_axis], out.output.stride[1 - batch_axis]);
+  zero_padding(out.output, schedule, w.options.batch_first);
+  const auto give_state = [&](const T* h, const T* c, index first, index last) {
+    for (index r = first; r < last; ++r) {
+      scatter_row<T>(h + r * w.state_stride, schedule, r, w.H, out.h_n);
+      if (cell.has_c) scatter_row<T>(c + r * w.state_stride, schedule, r, w.H, out.c_n);
+    }
+  };
+  give_state(shard.h.data(), shard.c.data(), schedule.active(0), shard.rows());  // rows without a valid step
+
+  const auto block = [&](index s) { return (storage.training ? shard.block(s) : (s % 2) * shard.rows()) * w.state_stride; };
+  const auto c_block = [&](index s) { return storage.training ? block(s) : 0; };
+  ForwardStep<T> step{};
+  step.inputs = w.I;
+  step.hidden = w.H;
+  step.state_stride = w.state_stride;
+  step.saved_stride = w.gates_stride;
+  step.recurrent_mask = shard.recurrent_mask.data();
+  step.gate = w.options.gate;
+  step.candidate = w.options.candidate;
+  step.output = w.options.output;
+  for (index s = 0; s < schedule.steps(); ++s) {
+    const index kept = storage.training ? schedule.start[s] : 0;
+    step.rows = schedule.active(s);
+    step.x = w.x.data + shard.x.base(s);
+    step.x_offset = shard.x.at(s);
+    step.h_prev = shard.h.data() + block(s);
+    step.h_next = shard.h.data() + block(s + 1);
+    step.operand = shard.operand ? shard.operand.data() + block(s) : step.h_prev;
+    step.operand_next = shard.operand ? shard.operand.data() + block(s + 1) : nullptr;
+    step.c_prev = cell.has_c ? shard.c.data() + c_block(s) : nullptr;
+    step.c_next = cell.has_c ? shard.c.data() + c_block(s + 1) : nullptr;
+    step.saved = storage.saves ? shard.saved.data() + kept * w.gates_stride : nullptr;
+    step.reset_h = storage.two_phases ? shard.reset_h.data() + kept * w.state_stride : nullptr;
+    step.y = out.output ? out.output.data + y_offsets.base(s) : nullptr;
+    step.y_offset = y_offsets.at(s);
+    for (int p = 0; p < cell.phases; ++p) {
+      step.weight_ih = weights.weight_ih[p].data();
+      step.weight_hh = weights.weight_hh[p].data();
+      step.bias = weights.bias[p].data();
+      w.kernels->forward[int(w.options.cell)][p](step);
+    }
+    give_state(step.h_next, step.c_next, schedule.active(s + 1), step.rows);
+  }
+}
+
 }  // namespace
 
 template <class T>
 void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const RnnOutputs<T>& out,
                  Workspace<T>* workspace) {
   check_forward(options, in, out);
-  using State = typename Workspace<T>::State;
-  std::unique_ptr<State> own = std::make_unique<State>();
-  State& w = *own;
-  const KernelTable<T>& kernels = active_kernels<T>();
+  auto own = std::make_unique<typename Workspace<T>::State>();
+  auto& w = *own;
   const CellLayout& cell = layout(options.cell);
-  const bool training = workspace != nullptr;
-  const int L = kernels.lanes;
+  const int batch_axis = options.batch_first ? 0 : 1;
   w.options = options;
-  w.kernels = &kernels;
+  w.kernels = &active_kernels<T>();
   w.cell = &cell;
-  w.B = in.x.shape[options.batch_first ? 0 : 1];
-  w.T_ = in.x.shape[options.batch_first ? 1 : 0];
+  w.B = in.x.shape[batch_axis];
+  w.T_ = in.x.shape[1 - batch_axis];
   w.I = in.x.shape[2];
   w.H = in.weight_hh.shape[1];
-  w.has_bias_ih = bool(in.bias_ih);
-  w.has_bias_hh = bool(in.bias_hh);
-  w.has_output = bool(out.output);
   w.x = in.x;
-  w.schedule = std::make_unique<Schedule>(w.B, w.T_, in.lengths, in.mask, options.reverse);
-  const Schedule& schedule = *w.schedule;
-  const index sb = options.batch_first ? 0 : 1, st = 1 - sb;
-  w.x_offsets = std::make_unique<RowOffsets>(schedule, in.x.stride[sb], in.x.stride[st]);
-  RowOffsets y_offsets(schedule, out.output.stride[sb], out.output.stride[st]);
-
+  const int L = w.kernels->lanes;
   const index units = panels_of(w.H, L) * L;
   w.state_stride = padded_stride(units, sizeof(T));
   w.gates_stride = padded_stride(units * cell.slots, sizeof(T));
-  // Training keeps every step; inference swaps two blocks, and updates c in place.
-  const index rows = training ? w.B + schedule.total() : 2 * w.B;
-  w.h = Buffer<T>(size_t(rows * w.state_stride));
-  if (cell.has_c) w.c = Buffer<T>(size_t((training ? rows : w.B) * w.state_stride));
-  const bool two_phases = cell.phases == 2;
-  const bool saves = two_phases || (training && (options.cell != Cell::rnn || needs_input(options.candidate)));
-  if (saves) w.saved = Buffer<T>(size_t((training ? schedule.total() : w.B) * w.gates_stride));
-  if (two_phases) w.reset_h = Buffer<T>(size_t((training ? schedule.total() : w.B) * w.state_stride));
-  if (in.recurrent_mask) {
-    w.recurrent_mask = Buffer<T>(size_t(w.B * w.state_stride));
-    gather_rows(in.recurrent_mask, schedule, w.recurrent_mask.data(), w.state_stride, w.H);
-    w.operand = Buffer<T>(size_t(rows * w.state_stride));
-  }
-  gather_rows(in.h0, schedule, w.h.data(), w.state_stride, w.H);
-  if (w.operand)
-    for (index i = 0; i < w.B * w.state_stride; ++i) w.operand.data()[i] = w.h.data()[i] * w.recurrent_mask.data()[i];
-  if (cell.has_c) gather_rows(in.c0, schedule, w.c.data(), w.state_stride, w.H);
-  Buffer<T> weight_ih[kMaxPhases], weight_hh[kMaxPhases], bias[kMaxPhases];
+
+  ForwardWeights<T> weights;
+  const bool training = workspace != nullptr;
   for (int p = 0; p < cell.phases; ++p) {
-    weight_ih[p] = pack_forward(in.weight_ih, cell.x[p], w.H, L);
-    weight_hh[p] = pack_forward(in.weight_hh, cell.h[p], w.H, L);
-    bias[p] = pack_bias(in.bias_ih, in.bias_hh, cell, p, w.H, L);
+    weights.weight_ih[p] = pack_forward(in.weight_ih, cell.x[p], w.H, L);
+    weights.weight_hh[p] = pack_forward(in.weight_hh, cell.h[p], w.H, L);
+    weights.bias[p] = pack_bias(in.bias_ih, in.bias_hh, cell, p, w.H, L);
     if (training) w.weight_hh_t[p] = pack_backward(in.weight_hh, cell.h_all[p], w.H, L);
   }
   if (training) w.weight_ih_t = pack_backward(in.weight_ih, cell.x_all, w.H, L);
 
-  for (index r = 0; r < w.B; ++r)
-    if (schedule.count[r] == 0) {
-      scatter_row(w.h.data() + r * w.state_stride, schedule, r, w.H, out.h_n);
-      if (cell.has_c) scatter_row(w.c.data() + r * w.state_stride, schedule, r, w.H, out.c_n);
-    }
-  const auto block = [&](index s) { return training ? w.block(s) : (s % 2) * w.B; };
-  const double flops = 2.0 * double(schedule.total()) * double(cell.gates * w.H) * double(w.I + w.H);
-  run_team(plan_threads(flops, w.B), [&](int id, Team& team) {
-    const index first = id, every = team.size();
-    if (out.output)
-      for (index r = first; r < w.B; r += every)
-        if (schedule.count[r] < w.T_) zero_row(out.output, schedule, r, options.batch_first);
-    ForwardStep<T> step{};
-    step.first_row = first;
-    step.row_step = every;
-    step.inputs = w.I;
-    step.hidden = w.H;
-    step.state_stride = w.state_stride;
-    step.saved_stride = w.gates_stride;
-    step.recurrent_mask = w.recurrent_mask.data();
-    step.gate = options.gate;
-    step.candidate = options.candidate;
-    step.output = options.output;
-    for (index s = 0; s < schedule.steps && first < schedule.active(s); ++s) {
-      const index active = schedule.active(s);
-      const index kept = training ? schedule.start[s] : 0;
-      step.rows = (active - first + every - 1) / every;
-      step.x = in.x.data + w.x_offsets->base(s);
-      step.x_offset = w.x_offsets->at(s);
-      step.h_prev = w.h.data() + block(s) * w.state_stride;
-      step.h_next = w.h.data() + block(s + 1) * w.state_stride;
-      step.operand = w.operand ? w.operand.data() + block(s) * w.state_stride : step.h_prev;
-      step.operand_next = w.operand ? w.operand.data() + block(s + 1) * w.state_stride : nullptr;
-      step.c_prev = cell.has_c ? w.c.data() + (training ? block(s) : 0) * w.state_stride : nullptr;
-      step.c_next = cell.has_c ? w.c.data() + (training ? block(s + 1) : 0) * w.state_stride : nullptr;
-      step.saved = saves ? w.saved.data() + kept * w.gates_stride : nullptr;
-      step.reset_h = two_phases ? w.reset_h.data() + kept * w.state_stride : nullptr;
-      step.y = out.output ? out.output.data + y_offsets.base(s) : nullptr;
-      step.y_offset = y_offsets.at(s);
-      for (int p = 0; p < cell.phases; ++p) {
-        step.weight_ih = weight_ih[p].data();
-        step.weight_hh = weight_hh[p].data();
-        step.bias = bias[p].data();
-        kernels.forward[int(options.cell)][p](step);
-      }
-      const index still = s + 1 < schedule.steps ? schedule.active(s + 1) : 0;
-      for (index r = first; r < active; r += every)
-        if (r >= still) {
-          scatter_row<T>(step.h_next + r * w.state_stride, schedule, r, w.H, out.h_n);
-          if (cell.has_c) scatter_row<T>(step.c_next + r * w.state_stride, schedule, r, w.H, out.c_n);
-        }
-    }
-  });
+  const bool two_phases = cell.phases == 2;
+  const bool saves = two_phases || (training && (options.cell != Cell::rnn || needs_input(options.candidate)));
+  const Storage storage{training, saves, two_phases};
+  const index shards = row_shards(w.B, size_t((w.I + w.H) * w.gates_stride) * sizeof(T));
+  double steps = 0;
+  for (Schedule& schedule : make_schedules(w.B, w.T_, in.lengths, in.mask, options.reverse, shards)) {
+    steps += double(schedule.total());
+    w.shards.push_back(make_shard(std::move(schedule), w, in, storage));
+  }
+  const double flops = 2.0 * steps * double(cell.gates * w.H) * double(w.I + w.H);
+  run_tasks(plan_threads(flops, shards), shards,
+            [&](int, index i) { run_shard(w, weights, w.shards[size_t(i)], storage, out); });
   if (training) workspace->state = std::move(own);
 }
 
@@ -181,7 +205,10 @@ index Workspace<T>::hidden() const { return state ? state->H : 0; }
 template <class T>
 size_t Workspace<T>::bytes() const {
   if (!state) return 0;
-  return state->h.bytes() + state->c.bytes() + state->saved.bytes() + state->reset_h.bytes() + state->operand.bytes();
+  size_t sum = 0;
+  for (const Shard<T>& s : state->shards)
+    sum += s.h.bytes() + s.c.bytes() + s.saved.bytes() + s.reset_h.bytes() + s.operand.bytes();
+  return sum;
 }
 
 #define FASTRNN_INSTANTIATE(T)                                                                                  \

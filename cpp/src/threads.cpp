@@ -2,10 +2,9 @@
 #include "threads.hpp"
 
 #include <algorithm>
-#include <cstdlib>
+#include <atomic>
 #include <stdexcept>
 #include <string>
-#include <thread>
 
 #include "fastrnn/runtime.hpp"
 
@@ -26,14 +25,6 @@ int default_threads() {
   return std::max(1, std::min(omp_get_max_threads(), omp_get_num_procs()));
 #else
   return 1;
-#endif
-}
-
-void pause() {
-#if defined(__SSE2__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  __asm__ volatile("yield");
 #endif
 }
 
@@ -80,49 +71,22 @@ void set_num_threads(int threads) {
   thread_limit.store(threads);
 }
 
-void Team::barrier() {
-  if (size_ == 1) return;
-  const int generation = generation_.load(std::memory_order_acquire);
-  if (waiting_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
-    waiting_.store(0, std::memory_order_relaxed);
-    generation_.store(generation + 1, std::memory_order_release);
-    return;
-  }
-  for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
-    if (spins < 4000)
-      pause();
-    else
-      std::this_thread::yield();  // the other thread may be waiting for our core
-  }
-}
-
-void run_team(int threads, const std::function<void(int, Team&)>& body) {
+void run_tasks(int threads, index count, const std::function<void(int, index)>& task) {
+  std::atomic<index> next{0};
+  const auto work = [&](int thread) {
+    FlushDenormals flush;
+    for (index i = next++; i < count; i = next++) task(thread, i);
+  };
 #if defined(_OPENMP)
   // Inside somebody else's parallel region one thread is what is left for us.
-  if (threads > 1 && !omp_in_parallel()) {
-    Team* team = nullptr;
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp single
-      team = new Team(omp_get_num_threads());
-      FlushDenormals flush;
-      body(omp_get_thread_num(), *team);
-    }
-    delete team;
+  if (threads > 1 && count > 1 && !omp_in_parallel()) {
+#pragma omp parallel num_threads(int(std::min<index>(threads, count)))
+    work(omp_get_thread_num());
     return;
   }
 #endif
   (void)threads;
-  Team team(1);
-  FlushDenormals flush;
-  body(0, team);
-}
-
-void parallel_for(int threads, index count, const std::function<void(index)>& body) {
-  run_team(int(std::min<index>(threads, std::max<index>(count, 1))), [&](int id, Team& team) {
-    const index first = count * id / team.size(), last = count * (id + 1) / team.size();
-    for (index i = first; i < last; ++i) body(i);
-  });
+  work(0);
 }
 
 }  // namespace fastrnn

@@ -46,7 +46,7 @@ __attribute__((noinline)) static void finish_gemm(const Gemm<T>& g, const Vec<T>
   constexpr int L = kLanes<T>;
   for (int m = 0; m < rows; ++m) {
     const index r = row + m;
-    T* c = g.c + (g.c_offset ? g.c_offset[r * g.c_stride] : r * g.c_stride);
+    T* c = g.c + (g.c_offset ? g.c_offset[r] : r * g.c_stride);
     for (int n = 0; n < panels; ++n) {
       const index column = (panel + n) * L;
       const index left = g.columns - column;

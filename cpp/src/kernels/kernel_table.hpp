@@ -11,11 +11,10 @@ namespace fastrnn {
 
 constexpr int kMaxPhases = 2;  // products per step: two for the GRU with reset before
 
-// One time step of the recurrence for some rows and all units.
-// Row i of the call is row r = first_row + i*row_step of every array; r*stride or offset[r] finds it.
+// One time step of the recurrence for the rows [0, rows) and all units. r*stride or offset[r] finds row r in an array.
 template <class T>
 struct ForwardStep {
-  index first_row, row_step, rows;
+  index rows;
   index inputs, hidden;
   const T* x;  // row r: x + x_offset[r], `inputs` values
   const index* x_offset;
@@ -42,7 +41,7 @@ struct ForwardStep {
 // dh = (next . R) * recurrent_mask + direct + dy + grad_h_n.
 template <class T>
 struct BackwardStep {
-  index first_row, row_step, rows;
+  index first_row, rows;  // the rows [first_row, first_row + rows)
   index hidden;
   const T* next;           // gate gradients (P, slots, L) of the later step; null if there is none
   index gates_stride;
@@ -79,7 +78,7 @@ struct Gemm {
   const T* b;  // packed (N/L, K, L)
   const T* bias;  // packed (N/L, L), or null
   index columns;
-  T* c;  // row r: c + c_offset[r*c_stride] if given, else c + r*c_stride
+  T* c;  // row r: c + c_offset[r] if given, else c + r*c_stride
   const index* c_offset;
   index c_stride;
   bool accumulate;  // C += A . B (no bias, no activation)

@@ -18,7 +18,7 @@ static void finish_backward(const BackwardStep<T>& s, const Vec<T>* acc, int row
   constexpr int L = kLanes<T>;
   const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
   for (int m = 0; m < rows; ++m) {
-    const index r = s.first_row + (row + m) * s.row_step;
+    const index r = s.first_row + row + m;
     for (int n = 0; n < panels; ++n) {
       const index unit = (panel + n) * L;
       const index state = r * s.state_stride + unit;
@@ -66,7 +66,7 @@ struct BackwardTile {
     Vec<T> acc[MR][NP] = {};
     if (s.next) {
       const T* a[MR];
-      for (int m = 0; m < MR; ++m) a[m] = s.next + (s.first_row + (row + m) * s.row_step) * s.gates_stride;
+      for (int m = 0; m < MR; ++m) a[m] = s.next + (s.first_row + row + m) * s.gates_stride;
       accumulate_runs<T, MR, NP>(acc, a, s.weight_hh_t + panel * panel_stride, panel_stride, s.segment,
                                  s.segment_length, s.segments);
     }

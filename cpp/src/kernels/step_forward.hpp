@@ -14,7 +14,7 @@ static void finish_forward(const ForwardStep<T>& s, const Vec<T>* acc, int rows,
   constexpr int L = kLanes<T>;
   const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
   for (int m = 0; m < rows; ++m) {
-    const index r = s.first_row + (row + m) * s.row_step;
+    const index r = row + m;
     for (int n = 0; n < panels; ++n, acc += P::slots) {
       const index unit = (panel + n) * L;
       const index state = r * s.state_stride + unit;
@@ -54,9 +54,8 @@ struct ForwardTile {
     const T* h[MR];
     const T* recurrent = kFirstPhase ? s.operand : s.reset_h;
     for (int m = 0; m < MR; ++m) {
-      const index r = s.first_row + (row + m) * s.row_step;
-      x[m] = s.x + s.x_offset[r];
-      h[m] = recurrent + r * s.state_stride;
+      x[m] = s.x + s.x_offset[row + m];
+      h[m] = recurrent + (row + m) * s.state_stride;
     }
     Vec<T> acc[MR][NP * S];
 #pragma GCC unroll 16
