@@ -130,13 +130,15 @@ void embedding_backward(index count, const index* ids, index vocabulary, index f
                         T* grad_weight) {
   check_ids("embedding_backward", count, ids, vocabulary);
   const auto& kernels = active_kernels<T>();
-  const int threads = plan_threads(4.0 * double(count) * double(features), std::max<index>(vocabulary, 1));
-  // Each task owns every n-th row of the weight: no two add to the same row, and each adds in the order of the ids.
+  // Each task owns whole cache lines of every row of the weight, and adds in the order of the ids.
+  constexpr index kLine = 64 / index(sizeof(T));
+  const index lines = (features + kLine - 1) / kLine;
+  const int threads = plan_threads(4.0 * double(count) * double(features), std::max<index>(lines, 1));
   run_tasks(threads, threads, [&](int, index task) {
-    for (index v = task; v < vocabulary; v += threads) std::fill_n(grad_weight + v * features, features, T(0));
-    for (index i = 0; i < count; ++i)
-      if (threads == 1 || ids[i] % threads == task)
-        kernels.add(features, grad_y + i * features, grad_weight + ids[i] * features);
+    const index first = lines * task / threads * kLine, last = std::min(features, lines * (task + 1) / threads * kLine);
+    for (index v = 0; v < vocabulary; ++v)
+      std::fill(grad_weight + v * features + first, grad_weight + v * features + last, T(0));
+    kernels.scatter_add(count, ids, last - first, features, grad_y + first, grad_weight + first);
   });
 }
 

@@ -74,6 +74,17 @@ static void add(index n, const T* x, T* y) {
 }
 
 template <class T>
+static void scatter_add(index n, const index* ids, index width, index stride, const T* x, T* y) {
+  for (index i = 0; i < n; ++i) {
+    const T* from = x + i * stride;
+    T* to = y + ids[i] * stride;
+    each_vector<T>(width, [=](index j, index k) {
+      store_first<T>(to + j, load_first<T>(to + j, k) + load_first<T>(from + j, k), k);
+    });
+  }
+}
+
+template <class T>
 static void add_scaled(index n, T scale, const T* x, T* y) {
   each_vector<T>(n, [=](index i, index k) {
     store_first<T>(y + i, load_first<T>(y + i, k) + scale * load_first<T>(x + i, k), k);

@@ -9,11 +9,10 @@ namespace {
 
 // acc += A.B over the runs that make up a row of A.
 template <class T, int MR, int NP>
-FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* const (&a)[MR], const T* b, index panel_stride,
+FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* a, index a_stride, const T* b, index panel_stride,
                                     const index* segment, const index* length, index segments) {
   for (index i = 0; i < segments; ++i) {
-    const T* run[MR];
-    for (int m = 0; m < MR; ++m) run[m] = a[m] + segment[i];
+    StridedRows<T, MR> run(a + segment[i], a_stride);
     accumulate<T, MR, NP, 1, Slots<0>>(acc, run, b, panel_stride, length[i]);
     b += length[i] * kLanes<T>;
   }
@@ -69,8 +68,6 @@ struct GemmTile {
   template <int MR, int NP>
   __attribute__((always_inline)) void run(index row, index panel) const {
     constexpr int L = kLanes<T>;
-    const T* a[MR];
-    for (int m = 0; m < MR; ++m) a[m] = g.a + (row + m) * g.a_stride;
     Vec<T> acc[MR][NP];
 #pragma GCC unroll 16
     for (int n = 0; n < NP; ++n) {
@@ -78,8 +75,8 @@ struct GemmTile {
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) acc[m][n] = bias;
     }
-    accumulate_runs<T, MR, NP>(acc, a, g.b + panel * panel_stride, panel_stride, g.segment, g.segment_length,
-                               g.segments);
+    accumulate_runs<T, MR, NP>(acc, g.a + row * g.a_stride, g.a_stride, g.b + panel * panel_stride, panel_stride,
+                               g.segment, g.segment_length, g.segments);
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)

@@ -115,6 +115,8 @@ struct KernelTable {
   // grad_x = grad_y * act'(.), from the saved value (the output, or the input where needs_input)
   void (*activate_backward)(index n, const T* saved, const T* grad_y, T* grad_x, Activation<T>);
   void (*add)(index n, const T* x, T* y);                        // y += x
+  // y[ids[i]*stride + j] += x[i*stride + j] for j < width
+  void (*scatter_add)(index n, const index* ids, index width, index stride, const T* x, T* y);
   void (*add_scaled)(index n, T scale, const T* x, T* y);        // y += scale*x
   void (*exp_shifted)(index n, const T* x, T shift, T* y);       // y = exp(x - shift)
   void (*adam)(index n, T* p, const T* g, T* m, T* v, T* vhat, T rate, T beta1, T beta2, T eps, T decay);

@@ -30,6 +30,7 @@ constexpr KernelTable<T> table() {
       activate_all<T>,
       activate_backward<T>,
       add<T>,
+      scatter_add<T>,
       add_scaled<T>,
       exp_shifted<T>,
       adam<T>,

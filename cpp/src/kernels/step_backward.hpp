@@ -65,10 +65,9 @@ struct BackwardTile {
   __attribute__((always_inline)) void run(index row, index panel) const {
     Vec<T> acc[MR][NP] = {};
     if (s.next) {
-      const T* a[MR];
-      for (int m = 0; m < MR; ++m) a[m] = s.next + (s.first_row + row + m) * s.gates_stride;
-      accumulate_runs<T, MR, NP>(acc, a, s.weight_hh_t + panel * panel_stride, panel_stride, s.segment,
-                                 s.segment_length, s.segments);
+      accumulate_runs<T, MR, NP>(acc, s.next + (s.first_row + row) * s.gates_stride, s.gates_stride,
+                                 s.weight_hh_t + panel * panel_stride, panel_stride, s.segment, s.segment_length,
+                                 s.segments);
     }
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16

@@ -50,13 +50,9 @@ struct ForwardTile {
   template <int MR, int NP>
   __attribute__((always_inline)) void run(index row, index panel) const {
     constexpr int L = kLanes<T>, S = P::slots;
-    const T* x[MR];
-    const T* h[MR];
-    const T* recurrent = kFirstPhase ? s.operand : s.reset_h;
-    for (int m = 0; m < MR; ++m) {
-      x[m] = s.x + s.x_offset[row + m];
-      h[m] = recurrent + (row + m) * s.state_stride;
-    }
+    ScatteredRows<T, MR> x;
+    for (int m = 0; m < MR; ++m) x.row[m] = s.x + s.x_offset[row + m];
+    StridedRows<T, MR> h((kFirstPhase ? s.operand : s.reset_h) + row * s.state_stride, s.state_stride);
     Vec<T> acc[MR][NP * S];
 #pragma GCC unroll 16
     for (int i = 0; i < NP * S; ++i) {

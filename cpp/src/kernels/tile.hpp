@@ -16,10 +16,36 @@ struct Slots {
   }
 };
 
-// acc[m][n*S + Map(c)] += sum over k of a[m][k] * w[n*panel_stride + (k*count + c)*L]
-template <class T, int MR, int NP, int S, class Map>
-FASTRNN_INLINE void accumulate(Vec<T> (&acc)[MR][NP * S], const T* const (&a)[MR], const T* w, index panel_stride,
-                               index K) {
+// MR rows anywhere: a pointer each.
+template <class T, int MR>
+struct ScatteredRows {
+  const T* row[MR];
+  __attribute__((always_inline)) T get(int m) const { return *row[m]; }
+  __attribute__((always_inline)) void advance(index n) {
+    for (int m = 0; m < MR; ++m) row[m] += n;
+  }
+};
+
+// MR rows `stride` bytes apart: a pointer for every three, the others by x86's base + 1 or 2 times index, so that twelve
+// rows fit the registers that addresses have.
+template <class T, int MR>
+struct StridedRows {
+  const char* group[(MR + 2) / 3];
+  index stride;
+  __attribute__((always_inline)) StridedRows(const T* first, index stride_values) : stride(stride_values * index(sizeof(T))) {
+    for (int g = 0; g < (MR + 2) / 3; ++g) group[g] = reinterpret_cast<const char*>(first) + 3 * g * stride;
+  }
+  __attribute__((always_inline)) T get(int m) const {
+    return *reinterpret_cast<const T*>(group[m / 3] + (m % 3) * stride);
+  }
+  __attribute__((always_inline)) void advance(index n) {
+    for (int g = 0; g < (MR + 2) / 3; ++g) group[g] += n * index(sizeof(T));
+  }
+};
+
+// acc[m][n*S + Map(c)] += sum over k of a[m][k] * w[n*panel_stride + (k*count + c)*L]; leaves `a` at K.
+template <class T, int MR, int NP, int S, class Map, class Rows>
+FASTRNN_INLINE void accumulate(Vec<T> (&acc)[MR][NP * S], Rows& a, const T* w, index panel_stride, index K) {
   constexpr int C = Map::count;
   constexpr int L = kLanes<T>;
   for (index k = 0; k < K; ++k) {
@@ -30,12 +56,13 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[MR][NP * S], const T* const (&a)[MR
       for (int c = 0; c < C; ++c) column[n * C + c] = load<T>(w + n * panel_stride + c * L);
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m) {
-      const Vec<T> row = splat<T>(a[m][k]);
+      const Vec<T> row = splat<T>(a.get(m));
 #pragma GCC unroll 16
       for (int n = 0; n < NP; ++n)
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c) acc[m][n * S + Map::at(c)] += row * column[n * C + c];
     }
+    a.advance(1);
     w += C * L;
   }
 }
