@@ -2,6 +2,7 @@
 // mask again instead of keeping it, and the number of threads changes nothing.
 #include <algorithm>
 
+#include "dispatch.hpp"
 #include "fastrnn/ops.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
@@ -9,7 +10,8 @@
 namespace fastrnn {
 namespace {
 
-// The output function of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64 bits that passes BigCrush on counters.
+// SplitMix64 (Steele, Lea, Flood 2014): the increment of its counter and its output function, a bijection of 64 bits.
+constexpr uint64_t kWeyl = 0x9e3779b97f4a7c15u;
 inline uint64_t mix(uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -20,21 +22,18 @@ inline uint64_t mix(uint64_t z) {
 
 template <class T>
 void dropout(index outer, index repeat, index inner, const T* x, double rate, uint64_t seed, T* y) {
+  const auto& kernels = active_kernels<T>();
   const T scale = T(1.0 / (1.0 - rate));
   const uint32_t limit = uint32_t(std::min(rate * 4294967296.0, 4294967295.0));
-  const uint64_t key = mix(seed + 0x9e3779b97f4a7c15u);
-  constexpr index kPiece = 1 << 13;  // even: each draw serves two neighbours
+  const uint64_t key = mix(seed + kWeyl);
+  constexpr index kPiece = 1 << 12;
   // Pieces of the mask, which has outer*inner elements; element (o, i) serves (o, r, i) for every r.
   const index n = outer * inner, pieces = (n + kPiece - 1) / kPiece;
-  const double cost = 8.0 * double(n) + 2.0 * double(n) * double(repeat);
+  const double cost = 4.0 * double(n) + 2.0 * double(n) * double(repeat);
   run_tasks(plan_threads(cost, std::max<index>(pieces, 1)), pieces, [&](int, index piece) {
     T mask[kPiece];
     const index first = piece * kPiece, count = std::min(kPiece, n - first);
-    for (index i = 0; i < count; i += 2) {
-      const uint64_t bits = mix(key + uint64_t(first + i) * 0x9e3779b97f4a7c15u);
-      mask[i] = uint32_t(bits) < limit ? T(0) : scale;
-      mask[std::min(i + 1, count - 1)] = i + 1 < count ? (uint32_t(bits >> 32) < limit ? T(0) : scale) : mask[i];
-    }
+    kernels.dropout_mask(count, mix(key + uint64_t(piece) * kWeyl), limit, scale, mask);
     for (index i = 0; i < count;) {
       const index o = (first + i) / inner, at = (first + i) % inner, run = std::min(count - i, inner - at);
       for (index r = 0; r < repeat; ++r) {

@@ -34,8 +34,19 @@ def _activation(op: str, argument: str, spec: Spec) -> tuple[int, float, float]:
     return act.id, act.alpha, act.beta
 
 
-def _array(x: npt.ArrayLike | None) -> Array | None:
-    return x if x is None or isinstance(x, np.ndarray) else np.asarray(x)
+def _array(op: str, argument: str, x: Any) -> Any:
+    if x is None or isinstance(x, np.ndarray):
+        return x
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(f"[{op}] {argument}: expected an array, got nested lists of uneven length") from None
+
+
+def _flags(op: str, **flags: Any) -> None:
+    for argument, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"[{op}] {argument}: expected True or False, got {type(value).__name__} {value!r}")
 
 
 def rnn(
@@ -84,10 +95,13 @@ def rnn(
 
     The equation is that of torch.nn.RNN.
     """
+    _flags("rnn", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
+           return_workspace=return_workspace)  # fmt: skip
+    x, steps, mask = _array("rnn", "x", x), _array("rnn", "lengths", lengths), _array("rnn", "mask", mask)
     act = _activation("rnn", "activation", activation)
     output, h_n, _, workspace = _core.rnn_forward(
-        _RNN, act, act, act, _array(x), weight_ih, weight_hh, bias_ih, bias_hh, h0, None, _array(lengths), _array(mask),
-        recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out,
+        _RNN, act, act, act, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, None, steps, mask, recurrent_mask, reverse,
+        batch_first, return_sequences, return_workspace, out,
     )  # fmt: skip
     return (output, h_n, workspace) if return_workspace else (output, h_n)
 
@@ -132,12 +146,15 @@ def lstm(
 
     The equations are those of torch.nn.LSTM.
     """
+    _flags("lstm", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
+           return_workspace=return_workspace)  # fmt: skip
+    x, steps, mask = _array("lstm", "x", x), _array("lstm", "lengths", lengths), _array("lstm", "mask", mask)
     candidate = _activation("lstm", "activation", activation)
     gate = _activation("lstm", "recurrent_activation", recurrent_activation)
     last = candidate if output_activation is None else _activation("lstm", "output_activation", output_activation)
     output, h_n, c_n, workspace = _core.rnn_forward(
-        _LSTM, gate, candidate, last, _array(x), weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, _array(lengths),
-        _array(mask), recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out,
+        _LSTM, gate, candidate, last, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, steps, mask,
+        recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out,
     )  # fmt: skip
     return (output, (h_n, c_n), workspace) if return_workspace else (output, (h_n, c_n))
 
@@ -180,11 +197,14 @@ def gru(
 
     The equations are those of torch.nn.GRU and, with reset before, of Cho et al. 2014 (arXiv:1406.1078).
     """
+    _flags("gru", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
+           return_workspace=return_workspace, reset_after=reset_after)  # fmt: skip
+    x, steps, mask = _array("gru", "x", x), _array("gru", "lengths", lengths), _array("gru", "mask", mask)
     candidate = _activation("gru", "activation", activation)
     gate = _activation("gru", "recurrent_activation", recurrent_activation)
     output, h_n, _, workspace = _core.rnn_forward(
-        _GRU if reset_after else _GRU_RESET_BEFORE, gate, candidate, candidate, _array(x), weight_ih, weight_hh, bias_ih,
-        bias_hh, h0, None, _array(lengths), _array(mask), recurrent_mask, reverse, batch_first, return_sequences,
+        _GRU if reset_after else _GRU_RESET_BEFORE, gate, candidate, candidate, x, weight_ih, weight_hh, bias_ih,
+        bias_hh, h0, None, steps, mask, recurrent_mask, reverse, batch_first, return_sequences,
         return_workspace, out,
     )  # fmt: skip
     return (output, h_n, workspace) if return_workspace else (output, h_n)
@@ -201,6 +221,7 @@ def _backward(
         raise TypeError(f"[{op}] workspace: expected the workspace of a forward call, got {type(workspace).__name__}")
     if workspace.cell not in cells:
         raise ValueError(f"[{op}] workspace: expected one from {op.removesuffix('_backward')}, got another cell's")
+    _flags(op, need_grad_x=need_grad_x)
     return _core.rnn_backward(workspace, *grads, need_grad_x)
 
 
@@ -275,6 +296,7 @@ def linear_backward(
     has_bias: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
     """Gradients of `linear` (x, weight, bias), from its output y (..., O) and grad_y of the same shape."""
+    _flags("linear_backward", need_grad_x=need_grad_x, has_bias=has_bias)
     return _core.linear_backward(x, weight, y, grad_y, _fused("linear_backward", activation), need_grad_x, has_bias)
 
 
@@ -282,10 +304,14 @@ def _number(op: str, argument: str, value: Any, low: float, high: float = math.i
     """A number in [low, high), or finite and >= low."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"[{op}] {argument}: expected a number, got {type(value).__name__} {value!r}")
-    if not low <= value < high:  # refuses NaN as well
+    try:
+        number = float(value)
+    except OverflowError:  # an int beyond all floats
+        number = math.inf
+    if not low <= number < high:  # refuses NaN as well
         expected = f"a finite number >= {low:g}" if high == math.inf else f"a number >= {low:g} and < {high:g}"
         raise ValueError(f"[{op}] {argument}: expected {expected}, got {value!r}")
-    return float(value)
+    return number
 
 
 def _same_padding(time: int, window: int, stride: int) -> tuple[int, int]:
@@ -293,11 +319,13 @@ def _same_padding(time: int, window: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _positive(op: str, argument: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"[{op}] {argument}: expected a positive integer, got {type(value).__name__} {value!r}")
-    if value < 1:
-        raise ValueError(f"[{op}] {argument}: expected a positive integer, got {value}")
+def _integer(op: str, argument: str, value: Any, low: int) -> int:
+    """An integer from `low` to 2**31 - 1: what is larger is a mistake, and products of two stay in range."""
+    if not _is_integer(value):
+        raise TypeError(f"[{op}] {argument}: expected an integer >= {low}, got {type(value).__name__} {value!r}")
+    if not low <= value < 2**31:
+        expected = f"an integer >= {low}" if value < low else "an integer < 2**31"
+        raise ValueError(f"[{op}] {argument}: expected {expected}, got {value}")
     return int(value)
 
 
@@ -308,16 +336,23 @@ def _three_axes(op: str, argument: str, x: Any) -> None:
         raise ValueError(f"[{op}] {argument}: expected shape (B, T, C), got {x.shape}")
 
 
+# The zeros around a sequence are really there: a window of more is a mistake, and would ask for all the memory.
+_MOST_REACH = 2**20
+
+
 def _conv_arguments(
     op: str, x: Array, weight: Array, stride: int, padding: str, dilation: int
 ) -> tuple[int, int, int, int]:
     """stride, dilation, and the zeros put before and after the sequence."""
     _three_axes(op, "x", x)
-    stride, dilation = _positive(op, "stride", stride), _positive(op, "dilation", dilation)
+    stride, dilation = _integer(op, "stride", stride, 1), _integer(op, "dilation", dilation, 1)
     if getattr(weight, "ndim", 0) != 3:
         got = weight.shape if isinstance(weight, np.ndarray) else type(weight).__name__
         raise ValueError(f"[{op}] weight: expected shape (F, C, K), got {got}")
     reach = (weight.shape[2] - 1) * dilation
+    if reach > max(x.shape[1], _MOST_REACH):
+        expected = f"a window of at most max(T, {_MOST_REACH}) steps"
+        raise ValueError(f"[{op}] dilation: expected {expected}, got {reach + 1} of dilation {dilation}")
     if padding == "valid":
         return stride, dilation, 0, 0
     if padding == "causal":
@@ -363,6 +398,7 @@ def conv1d_backward(
     """Gradients of `conv1d` (x, weight, bias), from its output y (B, To, F) and grad_y of the same shape."""
     arguments = _conv_arguments("conv1d_backward", x, weight, stride, padding, dilation)
     act = _fused("conv1d_backward", activation)
+    _flags("conv1d_backward", need_grad_x=need_grad_x, has_bias=has_bias)
     return _core.conv1d_backward(x, weight, y, grad_y, *arguments, act, need_grad_x, has_bias)
 
 
@@ -391,12 +427,14 @@ def softmax_backward(y: Array, grad_y: Array) -> Array:
 
 def embedding(ids: npt.ArrayLike, weight: Array) -> Array:
     """Rows of weight (V, E): ids (...) integers in 0..V-1 -> (..., E). An id out of range raises ValueError."""
-    return _core.embedding(_array(ids), weight)
+    return _core.embedding(_array("embedding", "ids", ids), weight)
 
 
 def embedding_backward(ids: npt.ArrayLike, grad_y: Array, num_embeddings: int) -> Array:
     """Gradient (V, E) of the weight of `embedding`, V = num_embeddings."""
-    return _core.embedding_backward(_array(ids), grad_y, num_embeddings)
+    op = "embedding_backward"
+    size = _integer(op, "num_embeddings", num_embeddings, 0)
+    return _core.embedding_backward(_array(op, "ids", ids), grad_y, size)
 
 
 # ---- pooling over time ---------------------------------------------------------------------------------------------
@@ -406,8 +444,8 @@ def _pool_arguments(
     op: str, time: int, pool_size: int, stride: int | None, padding: str
 ) -> tuple[int, int, int, int]:
     """size, stride, zeros before the sequence, number of windows."""
-    size = _positive(op, "pool_size", pool_size)
-    stride = size if stride is None else _positive(op, "stride", stride)
+    size = _integer(op, "pool_size", pool_size, 1)
+    stride = size if stride is None else _integer(op, "stride", stride, 1)
     if padding == "valid":
         return size, stride, 0, max(0, (time - size) // stride + 1)
     if padding == "same":
@@ -427,7 +465,7 @@ def max_pool1d(x: Array, pool_size: int, stride: int | None = None, padding: str
 
 def max_pool1d_backward(indices: Array, grad_y: Array, T: int) -> Array:
     """Gradient (B, T, F) of the input of `max_pool1d` or `global_max_pool1d` with T steps, from its indices."""
-    return _core.max_pool1d_backward(indices, grad_y, T)
+    return _core.max_pool1d_backward(indices, grad_y, _integer("max_pool1d_backward", "T", T, 0))
 
 
 def avg_pool1d(x: Array, pool_size: int, stride: int | None = None, padding: str = "valid") -> Array:
@@ -441,6 +479,7 @@ def avg_pool1d_backward(
 ) -> Array:
     """Gradient (B, T, F) of the input of `avg_pool1d` with T steps."""
     _three_axes("avg_pool1d_backward", "grad_y", grad_y)
+    T = _integer("avg_pool1d_backward", "T", T, 0)
     size, stride, left, out_time = _pool_arguments("avg_pool1d_backward", T, pool_size, stride, padding)
     if grad_y.shape[1] != out_time:
         raise ValueError(f"[avg_pool1d_backward] grad_y: expected {out_time} windows, got {grad_y.shape[1]}")
@@ -454,7 +493,7 @@ def global_max_pool1d(x: Array, mask: Array | None = None) -> tuple[Array, Array
 
 def global_max_pool1d_backward(indices: Array, grad_y: Array, T: int) -> Array:
     """Gradient (B, T, F) of the input of `global_max_pool1d` with T steps."""
-    return _core.max_pool1d_backward(indices, grad_y, T)
+    return _core.max_pool1d_backward(indices, grad_y, _integer("global_max_pool1d_backward", "T", T, 0))
 
 
 def global_avg_pool1d(x: Array, mask: Array | None = None) -> Array:
@@ -464,7 +503,7 @@ def global_avg_pool1d(x: Array, mask: Array | None = None) -> Array:
 
 def global_avg_pool1d_backward(grad_y: Array, T: int, mask: Array | None = None) -> Array:
     """Gradient (B, T, F) of the input of `global_avg_pool1d` with T steps."""
-    return _core.global_avg_pool1d_backward(grad_y, T, mask)
+    return _core.global_avg_pool1d_backward(grad_y, _integer("global_avg_pool1d_backward", "T", T, 0), mask)
 
 
 def attention_pool(x: Array, scores: Array, mask: Array | None = None) -> tuple[Array, Array]:
@@ -493,8 +532,12 @@ def hold_last_backward(grad_y: Array, mask: Array) -> Array:
 # ---- dropout -------------------------------------------------------------------------------------------------------
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _seed(op: str, seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+    if not _is_integer(seed):
         raise TypeError(f"[{op}] seed: expected an integer, got {type(seed).__name__} {seed!r}")
     return int(seed) & (2**64 - 1)
 
@@ -505,7 +548,9 @@ def dropout(x: Array, rate: float, seed: int, *, broadcast_axes: Sequence[int] =
     The draw depends on the seed and the position alone: the gradient is `dropout(grad_y, rate, seed)`. It is constant
     along `broadcast_axes`, which must be neighbours.
     """
-    rate, seed, shape = _number("dropout", "rate", rate, 0, 1), _seed("dropout", seed), np.shape(x)
+    rate, seed, shape = _number("dropout", "rate", rate, 0, 1), _seed("dropout", seed), getattr(x, "shape", ())
+    if not isinstance(broadcast_axes, (tuple, list)) or not all(_is_integer(axis) for axis in broadcast_axes):
+        raise TypeError(f"[dropout] broadcast_axes: expected a tuple of integers, got {broadcast_axes!r}")
     if not broadcast_axes:
         return _core.dropout(x, rate, seed, 1, 1, math.prod(shape))
     if not all(-len(shape) <= axis < len(shape) for axis in broadcast_axes):
@@ -519,9 +564,16 @@ def dropout(x: Array, rate: float, seed: int, *, broadcast_axes: Sequence[int] =
 
 def dropout_mask(shape: Sequence[int], rate: float, seed: int, dtype: npt.DTypeLike = np.float32) -> Array:
     """What `dropout` multiplies an array of this shape by: 0 or 1/(1 - rate)."""
-    kind = np.dtype(dtype)
+    try:
+        kind: np.dtype[Any] | None = np.dtype(dtype)
+    except TypeError:
+        kind = None
     if kind not in (np.float32, np.float64):
-        raise TypeError(f"[dropout_mask] dtype: expected float32 or float64, got {kind}")
+        raise TypeError(f"[dropout_mask] dtype: expected float32 or float64, got {dtype!r}")
+    if not isinstance(shape, (tuple, list)) or not all(_is_integer(extent) for extent in shape):
+        raise TypeError(f"[dropout_mask] shape: expected a tuple of integers, got {shape!r}")
+    if any(extent < 0 for extent in shape) or math.prod(shape) >= 2**62:
+        raise ValueError(f"[dropout_mask] shape: expected extents >= 0 of an array that fits in memory, got {shape}")
     rate, seed = _number("dropout_mask", "rate", rate, 0, 1), _seed("dropout_mask", seed)
     mask: Array = _core.dropout_mask(math.prod(shape), rate, seed, kind == np.float64)
     return mask.reshape(tuple(shape))
@@ -546,6 +598,7 @@ def sgd_update(
     """
     op = "sgd_update"
     lr, decay = _number(op, "lr", lr, 0), _number(op, "weight_decay", weight_decay, 0)
+    _flags(op, nesterov=nesterov)
     _core.sgd_update(param, grad, velocity, lr, _number(op, "momentum", momentum, 0), nesterov, lr * decay)
 
 
@@ -589,5 +642,5 @@ def adam_update(
     op = "adam_update"
     lr, decay = _number(op, "lr", lr, 0), _number(op, "weight_decay", weight_decay, 0)
     beta1, beta2 = _number(op, "beta1", beta1, 0, 1), _number(op, "beta2", beta2, 0, 1)
-    eps, step = _number(op, "eps", eps, 0), _positive(op, "step", step)
+    eps, step = _number(op, "eps", eps, 0), _integer(op, "step", step, 1)
     _core.adam_update(param, grad, m, v, vhat, lr, beta1, beta2, eps, step, lr * decay)

@@ -91,6 +91,29 @@ static void add_scaled(index n, T scale, const T* x, T* y) {
   });
 }
 
+// A bijection of 32 bits that flips each output bit with probability 1/2 for each input bit (the constants of "lowbias32",
+// C. Wellons, Prospecting for Hash Functions, 2018).
+FASTRNN_INLINE Bits scramble(Bits x) {
+  x = (x ^ (x >> 16)) * 0x7feb352du;
+  x = (x ^ (x >> 15)) * 0x846ca68bu;
+  return x ^ (x >> 16);
+}
+
+template <class T>
+static void dropout_mask(index n, uint64_t key, uint32_t limit, T scale, T* mask) {
+  constexpr index L = index(sizeof(Bits) / sizeof(uint32_t));
+  uint32_t lane[L];
+  for (index i = 0; i < L; ++i) lane[i] = uint32_t(i) + uint32_t(key);
+  Bits counter;
+  __builtin_memcpy(&counter, lane, sizeof counter);
+  for (index i = 0; i < n; i += L, counter += uint32_t(L)) {
+    const Bits bits = scramble(scramble(counter) + uint32_t(key >> 32));
+    __builtin_memcpy(lane, &bits, sizeof bits);
+    const index count = n - i < L ? n - i : L;
+    for (index k = 0; k < count; ++k) mask[i + k] = lane[k] < limit ? T(0) : scale;
+  }
+}
+
 template <class T>
 static void exp_shifted(index n, const T* x, T shift, T* y) {
   each_vector<T>(n, [=](index i, index k) { store_first<T>(y + i, exp<T>(load_first<T>(x + i, k) - shift), k); });

@@ -118,6 +118,8 @@ struct KernelTable {
   // y[ids[i]*stride + j] += x[i*stride + j] for j < width
   void (*scatter_add)(index n, const index* ids, index width, index stride, const T* x, T* y);
   void (*add_scaled)(index n, T scale, const T* x, T* y);        // y += scale*x
+  // mask[i] = 0 with probability limit / 2^32, else scale: draw i of the generator with this key, i < 2^32
+  void (*dropout_mask)(index n, uint64_t key, uint32_t limit, T scale, T* mask);
   void (*exp_shifted)(index n, const T* x, T shift, T* y);       // y = exp(x - shift)
   void (*adam)(index n, T* p, const T* g, T* m, T* v, T* vhat, T rate, T beta1, T beta2, T eps, T decay);
   void (*rmsprop)(index n, T* p, const T* g, T* sq, T* mom, T* avg, T rate, T rho, T momentum, T eps, T decay);

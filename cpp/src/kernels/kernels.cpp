@@ -32,6 +32,7 @@ constexpr KernelTable<T> table() {
       add<T>,
       scatter_add<T>,
       add_scaled<T>,
+      dropout_mask<T>,
       exp_shifted<T>,
       adam<T>,
       rmsprop<T>,

@@ -73,6 +73,13 @@ struct Lane<double> {
 };
 #endif
 
+// 32 random bits a lane, of as many lanes as a vector of float has.
+#if FASTRNN_VECTOR_BYTES > 0
+typedef uint32_t Bits __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+#else
+typedef uint32_t Bits;
+#endif
+
 template <class T>
 using Vec = typename Lane<T>::V;
 template <class T>
