@@ -88,7 +88,7 @@ def torch_step(model: str, cell: str) -> Callable[[np.ndarray, np.ndarray], floa
         loss = criterion(network(torch.from_numpy(x)), torch.from_numpy(y))
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
@@ -143,8 +143,10 @@ def main() -> None:
             r = measure(model, cell, x, y, arguments.batches, not arguments.no_torch)
             results.append(r)
             t, loss = r["epoch_seconds"], r["loss"]
-            peer = f"{t['torch']:10.2f} {r['ratio']:6.2f}   {loss['fastrnn']:.4f} / {loss['torch']:.4f}" if "torch" in t else ""
-            print(f"{model:14} {cell:5} {t['fastrnn']:10.2f} {peer}", flush=True)
+            line = f"{model:14} {cell:5} {t['fastrnn']:10.2f}"
+            if "torch" in t:
+                line += f" {t['torch']:10.2f} {r['ratio']:6.2f}   {loss['fastrnn']:.4f} / {loss['torch']:.4f}"
+            print(line, flush=True)
     ratios = [r["ratio"] for r in results if r["ratio"]]
     if ratios:
         print(f"least ratio {min(ratios):.2f}, geometric mean {np.exp(np.mean(np.log(ratios))):.2f}")

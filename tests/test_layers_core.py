@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layer_tools import Array, flat, randomize
 
 from fastrnn import activations, constraints, initializers, layers, regularizers
 from fastrnn.layers import (
@@ -37,6 +36,7 @@ from fastrnn.layers import (
     TimeDistributed,
     base,
 )
+from layer_tools import Array, flat, randomize
 
 B, T, I = 3, 6, 4
 MASK = np.array([[1, 1, 0, 1, 0, 1], [0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], dtype=bool)

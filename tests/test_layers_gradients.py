@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layer_tools import check_gradients, randomize
 
 from fastrnn import layers
 from fastrnn.layers import GRU, LSTM, Attention, Bidirectional, Conv1D, Dense, SimpleRNN, TimeDistributed
+from layer_tools import check_gradients, randomize
 
 B, T, I, U = 3, 5, 3, 2
 MASK = np.array([[1, 0, 1, 1, 0], [0, 1, 1, 1, 1], [0, 0, 0, 0, 0]], dtype=bool)

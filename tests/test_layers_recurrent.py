@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layer_tools import Array, keras_loop, randomize
 
 from fastrnn import initializers
 from fastrnn.layers import GRU, LSTM, Bidirectional, SimpleRNN, gates
+from layer_tools import Array, keras_loop, randomize
 
 CELLS: dict[str, Any] = {"SimpleRNN": SimpleRNN, "LSTM": LSTM, "GRU": GRU}
 B, T, I, U = 4, 6, 3, 5

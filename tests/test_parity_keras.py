@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layer_tools import Array, flat
 
 from fastrnn import layers as ours
+from layer_tools import Array, flat
 
 if find_spec("torch"):
     os.environ.setdefault("KERAS_BACKEND", "torch")

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from ._numbers import as_float
+
 Array = npt.NDArray[Any]
 
 # The integer is the id the C++ core uses: the order is part of the interface, append only.
@@ -74,9 +76,10 @@ def _fail(error: type[Exception], spec: object) -> Exception:
 def _number(name: str, what: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"[activation] {name} {what}: expected a number, got {type(value).__name__} {value!r}")
-    if not math.isfinite(value):
+    number = as_float(value)
+    if not math.isfinite(number):
         raise ValueError(f"[activation] {name} {what}: expected a finite number, got {value!r}")
-    return float(value)
+    return number
 
 
 def _make(spec: object, name: object, parameters: dict[str, object]) -> Activation:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _specs
+from ._numbers import as_float
 
 __all__ = [
     "Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm",
@@ -40,7 +41,7 @@ def _number(op: str, arg: str, value: Any, low: float, high: float = math.inf) -
     words = f"a finite number of at least {low:g}" if high == math.inf else f"a number in [{low:g}, {high:g}]"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"[{op}] {arg}: expected {words}, got {value!r}")
-    number = float(value)
+    number = as_float(value)
     if not math.isfinite(number) or not low <= number <= high:
         raise ValueError(f"[{op}] {arg}: expected {words}, got {value!r}")
     return number

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from ._numbers import as_float
 from .activations import FUSED, Spec, parse
 from .gradients import LSTMGradients, RNNGradients
 
@@ -304,10 +305,7 @@ def _number(op: str, argument: str, value: Any, low: float, high: float = math.i
     """A number in [low, high), or finite and >= low."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"[{op}] {argument}: expected a number, got {type(value).__name__} {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond all floats
-        number = math.inf
+    number = as_float(value)
     if not low <= number < high:  # refuses NaN as well
         expected = f"a finite number >= {low:g}" if high == math.inf else f"a number >= {low:g} and < {high:g}"
         raise ValueError(f"[{op}] {argument}: expected {expected}, got {value!r}")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _specs
+from ._numbers import as_float
 
 __all__ = [
     "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer", "LecunNormal",
@@ -77,9 +78,10 @@ def _number(op: str, arg: str, value: Any, minimum: float = -math.inf) -> float:
     words = "a finite number" if minimum == -math.inf else f"a finite number of at least {minimum:g}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"[{op}] {arg}: expected {words}, got {value!r}")
-    if not math.isfinite(value) or value < minimum:
+    number = as_float(value)
+    if not math.isfinite(number) or number < minimum:
         raise ValueError(f"[{op}] {arg}: expected {words}, got {value!r}")
-    return float(value)
+    return number
 
 
 class Zeros(Initializer):
@@ -106,6 +108,8 @@ class Constant(Initializer):
         self.value = np.asarray(value)
         if self.value.dtype.kind not in "fiub":
             raise TypeError(f"[Constant] value: expected real numbers, got dtype {self.value.dtype}")
+        if not np.isfinite(self.value).all():
+            raise ValueError("[Constant] value: expected finite numbers, got NaN or infinity")
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
         if self.value.ndim and self.value.shape != shape:

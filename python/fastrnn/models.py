@@ -227,7 +227,7 @@ class Sequential(Trainer):
     def set_weights(self, weights: Sequence[npt.ArrayLike]) -> None:
         """Take weights as `get_weights` gives them. All are checked before any is written."""
         variables = self.weights
-        arrays = [np.asarray(w) for w in weights]
+        arrays = checks.arrays("set_weights", "weights", weights)
         if len(arrays) != len(variables):
             raise ValueError(f"[set_weights] weights: expected {len(variables)} arrays, got {len(arrays)}")
         for v, array in zip(variables, arrays, strict=True):

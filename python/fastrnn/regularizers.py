@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _specs
+from ._numbers import as_float
 
 __all__ = ["L1", "L1L2", "L2", "Regularizer", "deserialize", "get", "l1", "l1_l2", "l2", "serialize"]
 
@@ -35,9 +36,10 @@ class Regularizer:
 def _factor(op: str, arg: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"[{op}] {arg}: expected a finite number of at least 0, got {value!r}")
-    if not math.isfinite(value) or value < 0:
+    number = as_float(value)
+    if not math.isfinite(number) or number < 0:
         raise ValueError(f"[{op}] {arg}: expected a finite number of at least 0, got {value!r}")
-    return float(value)
+    return number
 
 
 class L1L2(Regularizer):

@@ -72,6 +72,8 @@ class Layer:
         self._variables: list[Variable] = []
         self._build_shape: Shape | None = None
         self._cache: Any = None
+        # shape and dtype of the outputs of the last training forward
+        self._output_like: list[tuple[tuple[int, ...], Any]] = []
         self._activity_output: Any = None
         self._activity_loss = 0.0
         self._last_dim: int | None = None
@@ -150,6 +152,7 @@ class Layer:
         mask = self._as_mask(mask, x)
         self._cache = None
         y = self._forward(x, training, mask)
+        self._output_like = [(part.shape, part.dtype) for part in _arrays(y)] if training else []
         if self.activity_regularizer is not None:
             self._penalise(y, x.shape[0], training)
         return y
@@ -158,10 +161,26 @@ class Layer:
         """Gradient of the input for that of the output; sets `Variable.grad`. Uses up the last training forward."""
         if self._cache is None:
             raise RuntimeError(f"[{type(self).__name__}] backward: expected a forward with training=True before it")
+        self._check_gradient(grad_y)
         if self._activity_output is not None:
             grad_y = self._penalty_gradient(grad_y)
         cache, self._cache = self._cache, None
         return self._backward(cache, grad_y)
+
+    def _check_gradient(self, grad_y: Any) -> None:
+        """One array per output, of its shape and precision; None, where there are several, for zeros."""
+        op, gradients = type(self).__name__, _arrays(grad_y)
+        if len(gradients) != len(self._output_like):
+            raise ValueError(f"[{op}] grad_y: expected {len(self._output_like)} arrays, got {len(gradients)}")
+        for gradient, (shape, dtype) in zip(gradients, self._output_like, strict=True):
+            if gradient is None and len(gradients) > 1:
+                continue
+            if not isinstance(gradient, np.ndarray):
+                raise TypeError(f"[{op}] grad_y: expected an array of shape {shape}, got {type(gradient).__name__}")
+            if gradient.shape != shape:
+                raise ValueError(f"[{op}] grad_y: expected shape {shape}, got {gradient.shape}")
+            if gradient.dtype != dtype and dtype.kind == "f":
+                raise TypeError(f"[{op}] grad_y: expected dtype {dtype}, got {gradient.dtype}")
 
     def _penalise(self, y: Any, batch: int, training: bool) -> None:
         """The penalty of the outputs. Keras divides it by the batch, so that it does not grow with it."""
@@ -210,7 +229,7 @@ class Layer:
     def _as_mask(self, mask: Any, x: Array) -> Array | None:
         if mask is None:
             return None
-        mask = np.asarray(mask)
+        (mask,) = checks.arrays(type(self).__name__, "mask", [mask])
         # Layers over features (Dense after pooling) see no time axis; a mask there is the caller's mistake.
         if mask.dtype.kind not in "bui" or mask.ndim > x.ndim or mask.shape != x.shape[: mask.ndim]:
             raise ValueError(
@@ -222,6 +241,8 @@ class Layer:
 
     def _check_shape(self, shape: Sequence[int | None]) -> None:
         op, rank, words = type(self).__name__, self._input_rank, self._input_words
+        if not len(shape):
+            raise ValueError(f"[{op}] inputs: expected shape {words}, got a single number")
         if rank is not None and len(shape) != rank:
             raise ValueError(f"[{op}] inputs: expected shape {words}, got {tuple(shape)}")
         if self._last_dim is not None and (len(shape) < 2 or shape[-1] != self._last_dim):
@@ -269,7 +290,7 @@ class Layer:
     def set_weights(self, weights: Sequence[npt.ArrayLike]) -> None:
         """Take weights in Keras's order and layouts. All shapes are checked before any is written."""
         op, variables = type(self).__name__, self.weights
-        arrays = [np.asarray(w) for w in weights]
+        arrays = checks.arrays(op, "weights", weights)
         if len(arrays) != len(variables):
             built = "" if self.built else " (the layer is not built)"
             raise ValueError(f"[{op}] weights: expected {len(variables)} arrays, got {len(arrays)}{built}")

@@ -99,6 +99,7 @@ class Bidirectional(Layer):
         self._given: list[list[Array] | None] = [None, None]
         if initial_state is not None:
             count = self.forward_layer.state_count
+            initial_state = checks.arrays("Bidirectional", "initial_state", initial_state)
             if len(initial_state) != count + self.backward_layer.state_count:
                 words = f"{count} states of layer, then {self.backward_layer.state_count} of backward_layer"
                 raise ValueError(f"[Bidirectional] initial_state: expected {words}, got {len(initial_state)}")

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .._numbers import as_float
+
 
 def positive_int(op: str, arg: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -16,6 +18,16 @@ def positive_int(op: str, arg: str, value: Any) -> int:
     if value <= 0:
         raise ValueError(f"[{op}] {arg}: expected a positive integer, got {value!r}")
     return int(value)
+
+
+def arrays(op: str, arg: str, values: Any) -> list[Any]:
+    """A list of arrays from what a user gives for one."""
+    if not isinstance(values, (list, tuple, np.ndarray)):
+        raise TypeError(f"[{op}] {arg}: expected a list of arrays, got {type(values).__name__}")
+    try:
+        return [np.asarray(value) for value in values]
+    except ValueError:
+        raise ValueError(f"[{op}] {arg}: expected arrays, got nested lists of uneven length") from None
 
 
 def single_int(op: str, arg: str, value: Any) -> int:
@@ -30,7 +42,7 @@ def single_int(op: str, arg: str, value: Any) -> int:
 def rate(op: str, arg: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"[{op}] {arg}: expected a number in [0, 1), got {value!r}")
-    number = float(value)
+    number = as_float(value)
     if not 0.0 <= number < 1.0:
         raise ValueError(f"[{op}] {arg}: expected a number in [0, 1), got {value!r}")
     return number
@@ -40,9 +52,10 @@ def finite(op: str, arg: str, value: Any, *, minimum: float | None = None) -> fl
     what = "a finite number" if minimum is None else f"a finite number of at least {minimum:g}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"[{op}] {arg}: expected {what}, got {value!r}")
-    if not math.isfinite(value) or (minimum is not None and value < minimum):
+    number = as_float(value)
+    if not math.isfinite(number) or (minimum is not None and number < minimum):
         raise ValueError(f"[{op}] {arg}: expected {what}, got {value!r}")
-    return float(value)
+    return number
 
 
 def boolean(op: str, arg: str, value: Any) -> bool:

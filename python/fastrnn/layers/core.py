@@ -99,6 +99,7 @@ class Dense(Layer):
             raise RuntimeError("[Dense] backward_logits: expected a layer without activity_regularizer")
         if self._cache is None:
             raise RuntimeError("[Dense] backward_logits: expected a forward with training=True before it")
+        self._check_gradient(grad_a)
         (x, a, _), self._cache = self._cache, None
         return self._product_backward(x, a, grad_a, None)
 

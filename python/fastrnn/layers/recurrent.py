@@ -140,10 +140,10 @@ class Recurrent(Layer):
         if self.state_count == 1 and not isinstance(state, (list, tuple)):
             state = [state]
         # an LSTM's states may come as one array (2, B, U)
-        states = [np.asarray(s) for s in state]
+        states = checks.arrays(op, "initial_state", state)
         wanted = (batch, self.units)
         if len(states) != self.state_count or any(s.shape != wanted or s.dtype.kind not in "fiu" for s in states):
-            got = ", ".join(f"{s.dtype} {s.shape}" for s in states)
+            got = ", ".join(f"{s.dtype} {s.shape}" for s in states) or "none"
             raise ValueError(
                 f"[{op}] initial_state: expected {self.state_count} of shape (batch, units) = {wanted}, got {got}"
             )

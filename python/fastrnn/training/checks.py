@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+from .._numbers import as_float
+
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "positive": ("a positive finite number", lambda v: v > 0),
     "non-negative": ("a finite number of at least 0", lambda v: v >= 0),
@@ -21,9 +23,10 @@ def number(op: str, arg: str, value: Any, kind: str = "finite") -> float:
     words, accepts = _KINDS[kind]
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"[{op}] {arg}: expected {words}, got {value!r}")
-    if not math.isfinite(value) or not accepts(value):
+    number = as_float(value)
+    if not math.isfinite(number) or not accepts(number):
         raise ValueError(f"[{op}] {arg}: expected {words}, got {value!r}")
-    return float(value)
+    return number
 
 
 def integer(op: str, arg: str, value: Any, minimum: int) -> int:
