@@ -231,7 +231,7 @@ def test_embedding() -> None:
 
 @pytest.mark.parametrize("bad", [[[5]], [[-1]], [[5.0]], [[-1.0]], [[1e30]], np.array([[2**63]], np.uint64)])
 def test_embedding_out_of_range(bad: Any) -> None:
-    with pytest.raises(ValueError, match=r"expected .*\[0, 5\)"):
+    with pytest.raises(ValueError, match=r"expected .*(\[0, 5\)|from 0 to 4), got"):
         Embedding(5, 3)(bad)
 
 

@@ -76,12 +76,12 @@ _training = _options(
 
 
 def _set_threads(threads: int | None) -> None:
+    from . import runtime  # here, so that a wrong FASTRNN_ISA does not cost a download
+
     if threads is None:
         return
     if threads < 1:
         raise ValueError(f"[fastrnn] --threads: expected >= 1, got {threads}")
-    from . import runtime
-
     runtime.set_num_threads(threads)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import saving
-from .layers import Embedding, InputLayer, Layer, Variable, deserialize, serialize
+from .layers import Embedding, InputLayer, Layer, Variable, checks, deserialize, serialize
 from .layers.base import Array, Shape
 from .layers.variable import unique_name
 from .training.trainer import Trainer

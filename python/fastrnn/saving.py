@@ -13,12 +13,13 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from .layers.base import Layer
+if TYPE_CHECKING:
+    from .layers.base import Layer
 
 VERSION = 1
 MODEL, WEIGHTS = "model", "weights"
@@ -31,11 +32,17 @@ _FOREIGN = (".h5", ".hdf5", ".keras", ".pb", ".tf", ".pt", ".pth", ".pkl", ".onn
 Array = npt.NDArray[Any]
 
 
+def _as_path(op: str, arg: str, path: Any) -> str:
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str) or not os.fspath(path):
+        raise TypeError(f"[{op}] {arg}: expected a path, got {path!r}")
+    if "\0" in os.fspath(path):
+        raise ValueError(f"[{op}] {arg}: expected a path without null bytes, got {path!r}")
+    return os.fspath(path)
+
+
 def check_suffix(op: str, path: str | os.PathLike[str], arg: str = "filepath") -> str:
     """Refuse names that promise another format."""
-    path = os.fspath(path)
-    if not isinstance(path, str) or not path:
-        raise TypeError(f"[{op}] {arg}: expected a path, got {path!r}")
+    path = _as_path(op, arg, path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix in _FOREIGN:
         raise ValueError(
@@ -96,6 +103,8 @@ def save_model(
     """See `Sequential.save`."""
     op = "save"
     path = check_suffix(op, path)
+    if extra is not None and not isinstance(extra, dict):
+        raise TypeError(f"[{op}] extra: expected a dictionary of strings, got {type(extra).__name__}")
     extra = {**model.extra, **(extra or {})}
     for key, value in extra.items():
         if not isinstance(key, str) or not isinstance(value, str):
@@ -163,7 +172,7 @@ def _read(
     op: str, path: str | os.PathLike[str], formats: tuple[str, ...]
 ) -> tuple[str, dict[str, Array], dict[str, Any]]:
     """All tensors and the header of a file in one of `formats`."""
-    path = os.fspath(path)
+    path = _as_path(op, "filepath", path)
     suffix = os.path.splitext(path)[1].lower()
     if not os.path.exists(path):
         raise FileNotFoundError(f"[{op}] {path}: expected a fastrnn model file, got no such file")

@@ -22,7 +22,7 @@ def positive_int(op: str, arg: str, value: Any) -> int:
 
 def arrays(op: str, arg: str, values: Any) -> list[Any]:
     """A list of arrays from what a user gives for one."""
-    if not isinstance(values, (list, tuple, np.ndarray)):
+    if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__iter__"):
         raise TypeError(f"[{op}] {arg}: expected a list of arrays, got {type(values).__name__}")
     try:
         return [np.asarray(value) for value in values]

@@ -110,6 +110,6 @@ def as_callbacks(op: str, callbacks: Any) -> list[Any]:
         return []
     given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
     for callback in given:
-        if not hasattr(callback, "set_model"):
+        if isinstance(callback, type) or not hasattr(callback, "set_model"):
             raise TypeError(f"[{op}] callbacks: expected Callback objects, got {callback!r}")
     return given

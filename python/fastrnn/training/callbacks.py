@@ -50,6 +50,8 @@ class _Monitor(Callback):
         op = type(self).__name__
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"[{op}] mode: expected 'auto', 'min' or 'max', got {mode!r}")
+        if not isinstance(monitor, str):
+            raise TypeError(f"[{op}] monitor: expected the name of a figure, got {monitor!r}")
         self.monitor = monitor
         self.mode = mode
         self.min_delta = abs(checks.number(op, "min_delta", min_delta))
@@ -94,7 +96,7 @@ class EarlyStopping(_Monitor):
         super().__init__(monitor, mode, min_delta)
         self.patience = checks.integer("EarlyStopping", "patience", patience, 0)
         self.verbose = verbose
-        self.baseline = baseline
+        self.baseline = None if baseline is None else checks.number("EarlyStopping", "baseline", baseline)
         self.restore_best_weights = restore_best_weights
         self.start_from_epoch = checks.integer("EarlyStopping", "start_from_epoch", start_from_epoch, 0)
 
@@ -153,8 +155,7 @@ class ModelCheckpoint(_Monitor):
         super().__init__(monitor, mode)
         from .. import saving
 
-        self.filepath = os.fspath(filepath)
-        saving.check_suffix("ModelCheckpoint", self.filepath)
+        self.filepath = saving.check_suffix("ModelCheckpoint", filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only

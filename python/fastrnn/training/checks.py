@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .._numbers import as_float
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -27,6 +29,13 @@ def number(op: str, arg: str, value: Any, kind: str = "finite") -> float:
     if not math.isfinite(number) or not accepts(number):
         raise ValueError(f"[{op}] {arg}: expected {words}, got {value!r}")
     return number
+
+
+def boolean(op: str, arg: str, value: Any) -> bool:
+    """True or False, NumPy's as well: any other value is more likely a mistake than a truth value."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"[{op}] {arg}: expected True or False, got {value!r}")
+    return bool(value)
 
 
 def integer(op: str, arg: str, value: Any, minimum: int) -> int:

@@ -66,6 +66,8 @@ def as_array(op: str, arg: str, value: Any, *, finite: bool = False) -> Array:
         raise ValueError(f"[{op}] {arg}: expected an array with a batch axis, got a single number")
     if array.shape[0] == 0:
         raise ValueError(f"[{op}] {arg}: expected at least one sample, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"[{op}] {arg}: expected no empty axis, got shape {array.shape}")
     if finite and not is_finite(array):
         raise ValueError(f"[{op}] {arg}: expected finite numbers, got NaN or infinity")
     return array
@@ -229,7 +231,7 @@ def batch_source(
     """The batches of what a user gave."""
     if is_array_like(x):
         return ArrayData(prepare(x, y, weight, prefix), batch_size, shuffle)
-    if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
+    if isinstance(x, (str, bytes, dict)) or (not hasattr(x, "__iter__") and not hasattr(x, "__getitem__")):
         raise TypeError(f"[{op}] {prefix}x: expected an array or an iterable of batches, got {type(x).__name__}")
     for name, value in (("y", y), ("sample_weight", weight)):
         if value is not None:

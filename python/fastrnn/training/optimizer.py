@@ -78,7 +78,7 @@ class Optimizer:
         for key in given:
             clips[key] = checks.number(op, key, clips[key], "positive")
         self.clipnorm, self.clipvalue, self.global_clipnorm = clips.values()
-        self.use_ema = bool(use_ema)
+        self.use_ema = checks.boolean(type(self).__name__, "use_ema", use_ema)
         self.ema_momentum = checks.number(op, "ema_momentum", ema_momentum, "unit")
         self.ema_overwrite_frequency = (
             None

@@ -24,7 +24,7 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(learning_rate, **options)
         self.momentum = checks.number(type(self).__name__, "momentum", momentum, "unit")
-        self.nesterov = bool(nesterov)
+        self.nesterov = checks.boolean("SGD", "nesterov", nesterov)
 
     def _slots(self, value: Array) -> Slots:
         return {"velocity": np.zeros_like(value)} if self.momentum else {}
@@ -55,7 +55,7 @@ class RMSprop(Optimizer):
         self.rho = checks.number(op, "rho", rho, "fraction")
         self.momentum = checks.number(op, "momentum", momentum, "fraction")
         self.epsilon = checks.number(op, "epsilon", epsilon, "non-negative")
-        self.centered = bool(centered)
+        self.centered = checks.boolean("RMSprop", "centered", centered)
 
     def _slots(self, value: Array) -> Slots:
         names = ["velocity"] + ["momentum"] * (self.momentum > 0) + ["average_gradient"] * self.centered
@@ -106,7 +106,7 @@ class Adam(_Moments):
         **options: Any,
     ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **options)
-        self.amsgrad = bool(amsgrad)
+        self.amsgrad = checks.boolean(type(self).__name__, "amsgrad", amsgrad)
 
     def _slots(self, value: Array) -> Slots:
         names = ("m", "v", "vhat") if self.amsgrad else ("m", "v")
