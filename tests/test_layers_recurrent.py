@@ -77,9 +77,7 @@ def test_initial_state(cell: str, backwards: bool) -> None:
     layer = make(cell, return_sequences=True, return_state=True, go_backwards=backwards)
     x, rng = draw(1), np.random.default_rng(5)
     initial = [rng.normal(size=(B, U)) for _ in range(layer.state_count)]
-    wanted, last, finals = keras_loop(
-        cell, layer.get_weights(), x, mask=MASK, initial=initial, go_backwards=backwards
-    )
+    wanted, last, finals = keras_loop(cell, layer.get_weights(), x, mask=MASK, initial=initial, go_backwards=backwards)
     y, *states = layer(x, initial if cell == "LSTM" else initial[0], mask=MASK)
     np.testing.assert_allclose(y, wanted, atol=1e-12)
     assert (y[3] == 0).all()  # nothing valid: zeros, though the state is carried on
@@ -158,8 +156,6 @@ def test_dropout_is_one_mask_in_time(cell: str) -> None:
     wanted, _, _ = keras_loop(cell, layer.get_weights(), np.repeat(combos[:, None], T, axis=1))
     distance = np.abs(y[:, None] - wanted[None]).max(axis=(2, 3)).min(axis=1)
     assert distance.max() < 1e-12
-
-
 
 
 @pytest.mark.parametrize(

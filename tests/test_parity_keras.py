@@ -68,9 +68,7 @@ def compare(theirs: Any, mine: Any, x: Array, tol: float = 2e-6, call: dict[str,
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize(
-    ("sequences", "backwards", "masked", "zero"), list(product((False, True), repeat=4))
-)
+@pytest.mark.parametrize(("sequences", "backwards", "masked", "zero"), list(product((False, True), repeat=4)))
 def test_recurrent(cell: str, sequences: bool, backwards: bool, masked: bool, zero: bool) -> None:
     theirs, mine = pair(
         cell, U, return_sequences=sequences, go_backwards=backwards, zero_output_for_mask=zero, return_state=True
@@ -128,9 +126,7 @@ def test_bidirectional_states() -> None:
 @pytest.mark.parametrize("time", [7, 10])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_conv1d(padding: str, strides: int, dilation: int, time: int, size: int) -> None:
-    theirs, mine = pair(
-        "Conv1D", 4, size, strides=strides, padding=padding, dilation_rate=dilation, activation="relu"
-    )
+    theirs, mine = pair("Conv1D", 4, size, strides=strides, padding=padding, dilation_rate=dilation, activation="relu")
     x = draw(B, time, I)
     compare(theirs, mine, x, tol=2e-5)
     assert tuple(theirs.compute_output_shape(x.shape)) == mine.compute_output_shape(x.shape) == mine(x).shape
@@ -181,6 +177,7 @@ def test_the_rest() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_embedding_masks_reach_the_recurrent_layers(cell: str) -> None:
     """Padding before, Keras's default, through Embedding(mask_zero), Bidirectional and recurrent layers."""
+
     def stack(library: Any) -> list[Any]:
         return [
             library.Embedding(9, 4, mask_zero=True),

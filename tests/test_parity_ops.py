@@ -28,9 +28,7 @@ def double(value: Any) -> Any:
 
 def check(isa: str, dtype: Any, name: str, *arguments: Any, tolerance: float = 1.0, **options: Any) -> Any:
     """One function: one thread = reference in float64, two threads = one bit for bit. -> the result."""
-    expected = as_dict(
-        getattr(reference, name)(*map(double, arguments), **{k: double(v) for k, v in options.items()})
-    )
+    expected = as_dict(getattr(reference, name)(*map(double, arguments), **{k: double(v) for k, v in options.items()}))
     with core(isa, 1):
         result = getattr(functional, name)(*arguments, **options)
     context = (name, [a.shape if isinstance(a, np.ndarray) else a for a in arguments], options)

@@ -269,9 +269,7 @@ def test_optimizers_where_the_formulas_agree(F: Any, dtype: Any) -> None:
         v = zeros()
         follow(
             lambda p, n=nesterov: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=n),
-            lambda p, g, _, n=nesterov, v=v: F.sgd_update(
-                p, g, v, lr=0.1, momentum=0.9, nesterov=n, weight_decay=0.0
-            ),
+            lambda p, g, _, n=nesterov, v=v: F.sgd_update(p, g, v, lr=0.1, momentum=0.9, nesterov=n, weight_decay=0.0),
         )
     sq, mom, avg = zeros(), zeros(), zeros()
     follow(
@@ -291,9 +289,7 @@ def test_optimizers_where_the_formulas_agree(F: Any, dtype: Any) -> None:
         m, s = zeros(), zeros()
         vhat = zeros() if amsgrad else None
         follow(
-            lambda p, a=amsgrad: optim.AdamW(
-                p, lr=0.01, betas=(0.9, 0.999), eps=1e-30, amsgrad=a, weight_decay=0.03
-            ),
+            lambda p, a=amsgrad: optim.AdamW(p, lr=0.01, betas=(0.9, 0.999), eps=1e-30, amsgrad=a, weight_decay=0.03),
             lambda p, g, step, m=m, s=s, vhat=vhat: F.adam_update(
                 p, g, m, s, vhat, lr=0.01, beta1=0.9, beta2=0.999, eps=1e-30, step=step, weight_decay=0.03
             ),

@@ -123,15 +123,38 @@ View<T> view_of(py::array_t<T>& a) {
   return v;
 }
 
-// An array of the caller's that is updated in place: dtype T, C-contiguous, writeable, of n values.
+// The bytes between an array's first and last element.
+inline void memory_range(const py::array& a, uintptr_t& first, uintptr_t& last) {
+  first = last = reinterpret_cast<uintptr_t>(a.data());
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    if (a.shape(i) == 0) {
+      last = first;
+      return;
+    }
+    const auto reach = (a.shape(i) - 1) * a.strides(i);
+    (reach < 0 ? first : last) += uintptr_t(reach);
+  }
+  last += uintptr_t(a.itemsize());
+}
+
+inline bool overlap(const py::array& a, const py::array& b) {
+  uintptr_t a0, a1, b0, b1;
+  memory_range(a, a0, a1);
+  memory_range(b, b0, b1);
+  return a0 < b1 && b0 < a1;
+}
+
+// An array of the caller's that is updated in place: dtype T, C-contiguous, writeable, of the shape of `like`.
 template <class T>
-T* in_place(const std::string& op, const std::string& name, const py::object& object, index n) {
+T* in_place(const std::string& op, const std::string& name, const py::object& object, const py::array& like) {
   if (object.is_none()) return nullptr;
   py::array a = as_array(op, name, object);
   expect_dtype<T>(op, name, a, "param");
   if (!(a.flags() & py::array::c_style)) fail(op, name, "a C-contiguous array", "one with other strides");
   if (!a.writeable()) fail(op, name, "a writeable array", "a read-only one");
-  if (index(a.size()) != n) fail(op, name, std::to_string(n) + " values", std::to_string(a.size()));
+  if (reinterpret_cast<uintptr_t>(a.data()) % alignof(T) != 0) fail(op, name, "aligned elements", "an odd address");
+  if (!a.attr("shape").equal(like.attr("shape")))
+    fail(op, name, "the shape of param = " + text(like.attr("shape")), text(a.attr("shape")));
   return static_cast<T*>(a.mutable_data());
 }
 

@@ -241,22 +241,33 @@ py::object drop(const std::vector<index>& split, const std::vector<py::ssize_t>&
 template <class T>
 struct Slots {
   std::string op;
+  py::array array;
+  std::vector<py::array> others;
   index n;
   T* param;
   Input<T> grad;
-  Slots(const std::string& op_, const py::object& p, const py::object& g) : op(op_) {
-    const py::array a = as_array(op, "param", p);
-    n = index(a.size());
-    param = in_place<T>(op, "param", p, n);
-    grad = dense<T>(op, "grad", g, "of param", as_shape(a), "param");
+  Slots(const std::string& op_, const py::object& p, const py::object& g)
+      : op(op_), array(as_array(op, "param", p)), n(size_of(array)) {
+    param = in_place<T>(op, "param", p, array);
+    grad = dense<T>(op, "grad", g, "of param", as_shape(array), "param");
+    others = {array, grad.array};
   }
-  T* state(const char* name, const py::object& o) const { return in_place<T>(op, name, o, n); }
+  // An array of the optimiser's own, apart from all others.
+  T* state(const char* name, const py::object& o) {
+    T* data = in_place<T>(op, name, o, array);
+    if (!data) return nullptr;
+    const py::array a = py::reinterpret_borrow<py::array>(o);
+    for (const py::array& other : others)
+      if (overlap(a, other)) fail(op, name, "an array of its own", "one that overlaps another argument");
+    others.push_back(a);
+    return data;
+  }
 };
 
 template <class T>
 void adam(const py::object& p, const py::object& g, const py::object& m, const py::object& v, const py::object& vhat,
           double lr, double beta1, double beta2, double eps, index step, double decay) {
-  const Slots<T> s("adam_update", p, g);
+  Slots<T> s("adam_update", p, g);
   if (m.is_none() || v.is_none()) fail_type(s.op, "m and v", "arrays", "None");
   T *pm = s.state("m", m), *pv = s.state("v", v), *ph = s.state("vhat", vhat);
   if (step < 1) fail(s.op, "step", "1 or more", std::to_string(step));
@@ -267,7 +278,7 @@ void adam(const py::object& p, const py::object& g, const py::object& m, const p
 template <class T>
 void rmsprop(const py::object& p, const py::object& g, const py::object& sq, const py::object& mom,
              const py::object& avg, double lr, double rho, double momentum, double eps, double decay) {
-  const Slots<T> s("rmsprop_update", p, g);
+  Slots<T> s("rmsprop_update", p, g);
   if (sq.is_none()) fail_type(s.op, "sq", "an array", "None");
   T *ps = s.state("sq", sq), *pm = s.state("mom", mom), *pa = s.state("avg", avg);
   py::gil_scoped_release nogil;
@@ -277,7 +288,7 @@ void rmsprop(const py::object& p, const py::object& g, const py::object& sq, con
 template <class T>
 void sgd(const py::object& p, const py::object& g, const py::object& velocity, double lr, double momentum,
          bool nesterov, double decay) {
-  const Slots<T> s("sgd_update", p, g);
+  Slots<T> s("sgd_update", p, g);
   T* pv = s.state("velocity", velocity);
   py::gil_scoped_release nogil;
   sgd_update<T>(s.n, s.param, s.grad.data(), pv, lr, momentum, nesterov, decay);

@@ -1,5 +1,7 @@
 // rnn_forward, rnn_backward and the workspace between them.
+#include <algorithm>
 #include <memory>
+#include <utility>
 #include <variant>
 
 #include "arrays.hpp"
@@ -17,24 +19,21 @@ struct PyWorkspace {
   bool batch_first = true, bias_ih = false, bias_hh = false, h0 = false, c0 = false;
 };
 
-void memory_range(const py::array& a, uintptr_t& first, uintptr_t& last) {
-  first = last = reinterpret_cast<uintptr_t>(a.data());
-  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
-    if (a.shape(i) == 0) {
-      last = first;
-      return;
-    }
-    const auto reach = (a.shape(i) - 1) * a.strides(i);
-    (reach < 0 ? first : last) += uintptr_t(reach);
+// Each axis must step over all that the smaller ones reach.
+template <class T>
+bool overlaps_itself(const View<T>& v) {
+  std::vector<std::pair<index, index>> axes;  // stride, shape
+  for (int i = 0; i < v.ndim; ++i) {
+    if (v.shape[i] == 0) return false;
+    if (v.shape[i] > 1) axes.emplace_back(v.stride[i] < 0 ? -v.stride[i] : v.stride[i], v.shape[i]);
   }
-  last += uintptr_t(a.itemsize());
-}
-
-bool overlap(const py::array& a, const py::array& b) {
-  uintptr_t a0, a1, b0, b1;
-  memory_range(a, a0, a1);
-  memory_range(b, b0, b1);
-  return a0 < b1 && b0 < a1;
+  std::sort(axes.begin(), axes.end());
+  index reach = 0;
+  for (const auto& [stride, shape] : axes) {
+    if (stride <= reach) return true;
+    reach += stride * (shape - 1);
+  }
+  return false;
 }
 
 template <class T>
@@ -52,8 +51,8 @@ View<T> checked_out(const std::string& op, const py::object& object, const py::a
       fail(op, "out", "aligned elements", "strides or an address that are not");
     v.shape[i] = a.shape(i);
     v.stride[i] = a.strides(i) / index(sizeof(T));
-    if (a.shape(i) > 1 && v.stride[i] == 0) fail(op, "out", "every element in a place of its own", "a broadcast view");
   }
+  if (overlaps_itself(v)) fail(op, "out", "every element in a place of its own", "an array that overlaps itself");
   if (v.ndim > 0 && v.shape[v.ndim - 1] > 1 && v.stride[v.ndim - 1] != 1)
     fail(op, "out", "a contiguous last axis", "a stride of " + std::to_string(v.stride[v.ndim - 1]));
   return v;

@@ -70,6 +70,12 @@ const T* padded_rows(const T* x, index time, index channels, index first, index 
 }
 
 void check_padding(const ConvShape& s) {
+  // far beyond any use, and small enough that no product of two sizes below overflows
+  constexpr index kLimit = index(1) << 31;
+  for (index value : {s.kernel, s.dilation, s.stride})
+    if (value < 1 || value >= kLimit)
+      fail("conv1d", "kernel, dilation and stride", "1 to 2^31 - 1", std::to_string(value));
+  if (s.window() >= kLimit) fail("conv1d", "dilation", "a window below 2^31 steps", std::to_string(s.window()));
   if (s.pad_left < 0 || s.pad_right < 0 || s.pad_left >= s.window() || s.pad_right >= s.window())
     fail("conv1d", "padding", "0 to window - 1 = " + std::to_string(s.window() - 1),
          std::to_string(s.pad_left) + " and " + std::to_string(s.pad_right));

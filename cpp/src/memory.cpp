@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <string>
 #include <vector>
 
 #include "fastrnn/runtime.hpp"
@@ -27,6 +28,15 @@ struct Pool {
   std::mutex mutex;
   std::map<size_t, std::vector<void*>> free;
   size_t kept = 0;
+};
+
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(size_t bytes) : text_("[fastrnn] not enough memory for " + std::to_string(bytes) + " bytes") {}
+  const char* what() const noexcept override { return text_.c_str(); }
+
+ private:
+  std::string text_;
 };
 
 // Never destroyed: blocks may come back from objects that outlive static destructors.
@@ -59,7 +69,7 @@ void* new_block(size_t size) {
 #else
   void* base = std::aligned_alloc(align, total);
 #endif
-  if (!base) throw std::bad_alloc();
+  if (!base) throw OutOfMemory(size);
 #if defined(__linux__)
   if (size >= kHuge) madvise(base, total, MADV_HUGEPAGE);
 #endif
@@ -69,8 +79,8 @@ void* new_block(size_t size) {
 }  // namespace
 
 void* acquire(size_t bytes) {
+  if (bytes > SIZE_MAX / 4) throw OutOfMemory(bytes);
   const size_t size = size_class(bytes);
-  if (size < bytes) throw std::bad_alloc();
   void* base = nullptr;
   {
     Pool& p = pool();

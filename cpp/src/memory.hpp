@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 namespace fastrnn {
@@ -14,7 +15,8 @@ template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(size_t count) : data_(static_cast<T*>(acquire(count * sizeof(T)))), count_(count) {}
+  explicit Buffer(size_t count)
+      : data_(static_cast<T*>(acquire(count > SIZE_MAX / sizeof(T) ? SIZE_MAX : count * sizeof(T)))), count_(count) {}
   Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), count_(other.count_) {}
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);

@@ -11,7 +11,7 @@
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
-#if defined(__SSE2__)
+#if defined(__SSE2__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
 
@@ -31,7 +31,7 @@ int default_threads() {
 // A decaying state reaches denormal numbers, which cost a hundred cycles each: flush them while we compute.
 class FlushDenormals {
  public:
-#if defined(__SSE2__)
+#if defined(__SSE2__) || defined(_M_X64)
   FlushDenormals() : old_(_mm_getcsr()) { _mm_setcsr(old_ | 0x8040); }  // FTZ | DAZ
   ~FlushDenormals() { _mm_setcsr(old_); }
   unsigned old_;

@@ -23,26 +23,63 @@ def version() -> str: ...
 def cached_memory() -> int: ...
 def release_memory() -> None: ...
 def rnn_forward(
-    cell: int, gate: _Act, candidate: _Act, output: _Act, x: _Array | None, weight_ih: _Array, weight_hh: _Array,
-    bias_ih: _Array | None, bias_hh: _Array | None, h0: _Array | None, c0: _Array | None, lengths: _Array | None,
-    mask: _Array | None, recurrent_mask: _Array | None, reverse: bool, batch_first: bool, return_sequences: bool,
-    return_workspace: bool, out: _Array | None, /,
+    cell: int,
+    gate: _Act,
+    candidate: _Act,
+    output: _Act,
+    x: _Array | None,
+    weight_ih: _Array,
+    weight_hh: _Array,
+    bias_ih: _Array | None,
+    bias_hh: _Array | None,
+    h0: _Array | None,
+    c0: _Array | None,
+    lengths: _Array | None,
+    mask: _Array | None,
+    recurrent_mask: _Array | None,
+    reverse: bool,
+    batch_first: bool,
+    return_sequences: bool,
+    return_workspace: bool,
+    out: _Array | None,
+    /,
 ) -> tuple[Any, _Array, Any, Any]: ...
 def rnn_backward(
-    workspace: Workspace, grad_output: _Array | None, grad_h_n: _Array | None, grad_c_n: _Array | None,
-    need_grad_x: bool, /,
+    workspace: Workspace,
+    grad_output: _Array | None,
+    grad_h_n: _Array | None,
+    grad_c_n: _Array | None,
+    need_grad_x: bool,
+    /,
 ) -> tuple[Any, ...]: ...
 def linear(x: _Array, weight: _Array, bias: _Array | None, activation: _Act, /) -> _Array: ...
 def linear_backward(
     x: _Array, weight: _Array, y: _Array, grad_y: _Array, activation: _Act, need_grad_x: bool, has_bias: bool, /
 ) -> tuple[_Array | None, _Array, _Array | None]: ...
 def conv1d(
-    x: _Array, weight: _Array, bias: _Array | None, stride: int, dilation: int, left: int, right: int,
-    activation: _Act, /,
+    x: _Array,
+    weight: _Array,
+    bias: _Array | None,
+    stride: int,
+    dilation: int,
+    left: int,
+    right: int,
+    activation: _Act,
+    /,
 ) -> _Array: ...
 def conv1d_backward(
-    x: _Array, weight: _Array, y: _Array, grad_y: _Array, stride: int, dilation: int, left: int, right: int,
-    activation: _Act, need_grad_x: bool, has_bias: bool, /,
+    x: _Array,
+    weight: _Array,
+    y: _Array,
+    grad_y: _Array,
+    stride: int,
+    dilation: int,
+    left: int,
+    right: int,
+    activation: _Act,
+    need_grad_x: bool,
+    has_bias: bool,
+    /,
 ) -> tuple[_Array | None, _Array, _Array | None]: ...
 def activation(x: _Array, activation: _Act, /) -> _Array: ...
 def activation_backward(x: _Array, grad_y: _Array, activation: _Act, /) -> _Array: ...
@@ -66,12 +103,31 @@ def hold_last_backward(grad_y: _Array, mask: _Array, /) -> _Array: ...
 def dropout(x: _Array, rate: float, seed: int, outer: int, repeat: int, inner: int, /) -> _Array: ...
 def dropout_mask(size: int, rate: float, seed: int, is_double: bool, /) -> _Array: ...
 def adam_update(
-    param: _Array, grad: _Array, m: _Array, v: _Array, vhat: _Array | None, lr: float, beta1: float, beta2: float,
-    eps: float, step: int, decay: float, /,
+    param: _Array,
+    grad: _Array,
+    m: _Array,
+    v: _Array,
+    vhat: _Array | None,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    decay: float,
+    /,
 ) -> None: ...
 def rmsprop_update(
-    param: _Array, grad: _Array, sq: _Array, mom: _Array | None, avg: _Array | None, lr: float, rho: float,
-    momentum: float, eps: float, decay: float, /,
+    param: _Array,
+    grad: _Array,
+    sq: _Array,
+    mom: _Array | None,
+    avg: _Array | None,
+    lr: float,
+    rho: float,
+    momentum: float,
+    eps: float,
+    decay: float,
+    /,
 ) -> None: ...
 def sgd_update(
     param: _Array, grad: _Array, velocity: _Array | None, lr: float, momentum: float, nesterov: bool, decay: float, /

@@ -242,7 +242,8 @@ def evaluate(model: str, dataset: str, data_dir: str | None, limit: int | None, 
     _set_threads(threads)
     trained = open_trained(model)
     # auto means the model's own corpus here: falling back on another one would answer another question.
-    corpus = _corpus(trained.about["dataset"] if dataset == "auto" else dataset, data_dir, limit)
+    name = trained.about["dataset"] if dataset == "auto" else dataset
+    corpus = _corpus(name, data_dir, limit, trained.about["seed"])  # the reviews that its training tested
     if corpus.name != trained.about["dataset"]:
         _warn(f"this model was trained on another corpus ({trained.about['dataset_title']}).")
     loss, accuracy = trained.evaluate(corpus)
@@ -258,6 +259,8 @@ def evaluate(model: str, dataset: str, data_dir: str | None, limit: int | None, 
 
 def _texts(arguments: Sequence[str], file: str | None) -> list[str]:
     """What to judge: the arguments, or one text per line of a file or of standard input ("-")."""
+    if not arguments and not file and not sys.stdin.isatty():
+        file = "-"
     if bool(arguments) == bool(file):
         raise click.UsageError('expected either texts or --file FILE ("-" for standard input)')
     if file or list(arguments) == ["-"]:

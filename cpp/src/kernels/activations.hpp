@@ -20,6 +20,13 @@ FASTRNN_INLINE Vec<T> select_positive(Vec<T> x, Vec<T> yes, Vec<T> no) {
   return x > Vec<T>{} ? yes : no;
 }
 
+// x * sigmoid(x). The kernel's sigmoid ends at the smallest normal number, so x is held where the product is 0 anyway.
+template <class T>
+FASTRNN_INLINE Vec<T> silu(Vec<T> x) {
+  const Vec<T> low = splat<T>(T(-1000));
+  return (x < low ? low : x) * sigmoid<T>(x);
+}
+
 constexpr double kSeluAlpha = 1.6732632423543772848170429916717;  // Klambauer et al. 2017, eq. 2
 constexpr double kSeluScale = 1.0507009873554804934193349852946;
 
@@ -60,7 +67,7 @@ FASTRNN_INLINE Vec<T> activate(Vec<T> x, Activation<T> act) {
     case ActivationKind::affine: return act.alpha * x + act.beta;
     case ActivationKind::leaky_relu: return select_positive<T>(x, x, act.alpha * x);
     case ActivationKind::elu: return select_positive<T>(x, x, act.alpha * expm1_negative<T>(x));
-    case ActivationKind::silu: return x * sigmoid<T>(x);
+    case ActivationKind::silu: return silu<T>(x);
     default: return activate_rare<T>(x, act);
   }
 }
@@ -101,7 +108,7 @@ static Vec<T> derivative_rare(Vec<T> saved, Activation<T> act, Vec<T>& y) {
     }
     case ActivationKind::silu: {
       const Vec<T> s = sigmoid<T>(saved);
-      y = saved * s;
+      y = silu<T>(saved);
       return s + y * (T(1) - s);
     }
     case ActivationKind::exponential: return y;

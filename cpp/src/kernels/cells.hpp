@@ -14,11 +14,11 @@ namespace fastrnn {
 namespace {
 
 template <class T>
-__attribute__((noinline)) static Vec<T> activate_any(Vec<T> x, Activation<T> act) {
+FASTRNN_NOINLINE Vec<T> activate_any(Vec<T> x, Activation<T> act) {
   return activate<T>(x, act);
 }
 template <class T>
-__attribute__((noinline)) static Vec<T> derivative_any(Vec<T> saved, Activation<T> act, Vec<T>& y) {
+FASTRNN_NOINLINE Vec<T> derivative_any(Vec<T> saved, Activation<T> act, Vec<T>& y) {
   return derivative<T>(saved, act, y);
 }
 
@@ -27,13 +27,13 @@ template <class T, bool kStandard, ActivationKind kind>
 struct Slot {
   Activation<T> act;
   FASTRNN_INLINE Activation<T> fixed() { return Activation<T>{kind, T(0), T(0)}; }
-  __attribute__((always_inline)) Vec<T> operator()(Vec<T> x) const {
+  FASTRNN_ALWAYS Vec<T> operator()(Vec<T> x) const {
     return kStandard ? activate<T>(x, fixed()) : activate_any<T>(x, act);
   }
-  __attribute__((always_inline)) Vec<T> keep(Vec<T> x, Vec<T> y) const {
+  FASTRNN_ALWAYS Vec<T> keep(Vec<T> x, Vec<T> y) const {
     return kStandard ? y : fastrnn::keep<T>(x, y, act);
   }
-  __attribute__((always_inline)) Vec<T> derivative(Vec<T> saved, Vec<T>& y) const {
+  FASTRNN_ALWAYS Vec<T> derivative(Vec<T> saved, Vec<T>& y) const {
     return kStandard ? fastrnn::derivative<T>(saved, fixed(), y) : derivative_any<T>(saved, act, y);
   }
 };

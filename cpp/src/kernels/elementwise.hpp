@@ -10,10 +10,10 @@ template <class T>
 FASTRNN_INLINE Vec<T> square_root(Vec<T> x) {
 #if FASTRNN_VECTOR_BYTES > 0
   Vec<T> y;
-  for (int i = 0; i < kLanes<T>; ++i) y[i] = sizeof(T) == 4 ? T(__builtin_sqrtf(float(x[i]))) : T(__builtin_sqrt(double(x[i])));
+  for (int i = 0; i < kLanes<T>; ++i) y[i] = sizeof(T) == 4 ? T(FASTRNN_BUILTIN(sqrtf)(float(x[i]))) : T(FASTRNN_BUILTIN(sqrt)(double(x[i])));
   return y;
 #else
-  return sizeof(T) == 4 ? T(__builtin_sqrtf(float(x))) : T(__builtin_sqrt(double(x)));
+  return sizeof(T) == 4 ? T(FASTRNN_BUILTIN(sqrtf)(float(x))) : T(FASTRNN_BUILTIN(sqrt)(double(x)));
 #endif
 }
 #if defined(__AVX512F__)
@@ -105,10 +105,10 @@ static void dropout_mask(index n, uint64_t key, uint32_t limit, T scale, T* mask
   uint32_t lane[L];
   for (index i = 0; i < L; ++i) lane[i] = uint32_t(i) + uint32_t(key);
   Bits counter;
-  __builtin_memcpy(&counter, lane, sizeof counter);
+  FASTRNN_BUILTIN(memcpy)(&counter, lane, sizeof counter);
   for (index i = 0; i < n; i += L, counter += uint32_t(L)) {
     const Bits bits = scramble(scramble(counter) + uint32_t(key >> 32));
-    __builtin_memcpy(lane, &bits, sizeof bits);
+    FASTRNN_BUILTIN(memcpy)(lane, &bits, sizeof bits);
     const index count = n - i < L ? n - i : L;
     for (index k = 0; k < count; ++k) mask[i + k] = lane[k] < limit ? T(0) : scale;
   }

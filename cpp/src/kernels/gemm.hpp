@@ -40,7 +40,7 @@ FASTRNN_INLINE void tile_single(const Tile& tile, index rows, index panels) {
 constexpr int kRowTile = kManyRegisters ? 12 : 6;
 
 template <class T>
-__attribute__((noinline)) static void finish_gemm(const Gemm<T>& g, const Vec<T>* acc, int rows, int panels, index row,
+FASTRNN_NOINLINE void finish_gemm(const Gemm<T>& g, const Vec<T>* acc, int rows, int panels, index row,
                                                   index panel) {
   constexpr int L = kLanes<T>;
   for (int m = 0; m < rows; ++m) {
@@ -66,7 +66,7 @@ struct GemmTile {
   index panel_stride;
 
   template <int MR, int NP>
-  __attribute__((always_inline)) void run(index row, index panel) const {
+  FASTRNN_ALWAYS void run(index row, index panel) const {
     constexpr int L = kLanes<T>;
     Vec<T> acc[MR][NP];
 #pragma GCC unroll 16
@@ -98,7 +98,7 @@ struct OuterTile {
   const Outer<T>& o;
 
   template <int MR, int NV>
-  __attribute__((always_inline)) void run(index row, index column) const {
+  FASTRNN_ALWAYS void run(index row, index column) const {
     constexpr int L = kLanes<T>;
     const index j = o.first + row;
     T* c = o.c + j * o.c_stride + column * L;

@@ -24,7 +24,7 @@ struct Exp2<float> {
   static constexpr float ln2_low = 1.42860682030941723e-6f;
   static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   static constexpr int mantissa = 23;
-  static constexpr int32_t bias = 127;
+  static constexpr uint32_t bias = 127;
   static constexpr float limit = 126.0f;  // |k| at most: 2^k stays normal
   static constexpr int terms = 6;
   static constexpr float q[terms] = {0.6931471879f,   0.2402264979f,   0.05550357434f,
@@ -38,7 +38,7 @@ struct Exp2<double> {
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr int mantissa = 52;
-  static constexpr int64_t bias = 1023;
+  static constexpr uint64_t bias = 1023;
   static constexpr double limit = 1022.0;
   static constexpr int terms = 11;
   static constexpr double q[terms] = {0.6931471805599453112,    0.2402265069591009789,    0.0555041086648212365,
@@ -105,10 +105,10 @@ FASTRNN_INLINE Vec<T> expm1_negative(Vec<T> x) {  // exp(x) - 1 for x <= 0 (x > 
 }
 
 // The rare ones, a lane at a time through the C library.
-FASTRNN_INLINE float scalar_erf(float x) { return __builtin_erff(x); }
-FASTRNN_INLINE double scalar_erf(double x) { return __builtin_erf(x); }
-FASTRNN_INLINE float scalar_log1p(float x) { return __builtin_log1pf(x); }
-FASTRNN_INLINE double scalar_log1p(double x) { return __builtin_log1p(x); }
+FASTRNN_INLINE float scalar_erf(float x) { return FASTRNN_BUILTIN(erff)(x); }
+FASTRNN_INLINE double scalar_erf(double x) { return FASTRNN_BUILTIN(erf)(x); }
+FASTRNN_INLINE float scalar_log1p(float x) { return FASTRNN_BUILTIN(log1pf)(x); }
+FASTRNN_INLINE double scalar_log1p(double x) { return FASTRNN_BUILTIN(log1p)(x); }
 
 template <class T, class F>
 FASTRNN_INLINE Vec<T> by_lane(Vec<T> x, F f) {

@@ -16,20 +16,31 @@
 
 #include "kernel_table.hpp"
 
-#if defined(_MSC_VER)
-#define FASTRNN_INLINE static __forceinline
+// FASTRNN_ALWAYS: always inlined, for members and lambdas.
+#if defined(__GNUC__) || defined(__clang__)
+#define FASTRNN_ALWAYS __attribute__((always_inline))
+#define FASTRNN_NOINLINE __attribute__((noinline)) static
+#define FASTRNN_INLINE static inline FASTRNN_ALWAYS
+#define FASTRNN_BUILTIN(name) __builtin_##name
 #else
-#define FASTRNN_INLINE static inline __attribute__((always_inline))
+#include <math.h>
+#include <string.h>
+#define FASTRNN_ALWAYS
+#define FASTRNN_NOINLINE static
+#define FASTRNN_INLINE static inline
+#define FASTRNN_BUILTIN(name) name
 #endif
 
-#if defined(__AVX512F__)
+#if !defined(__GNUC__) && !defined(__clang__)
+#define FASTRNN_VECTOR_BYTES 0  // scalar: correct anywhere
+#elif defined(__AVX512F__)
 #define FASTRNN_VECTOR_BYTES 64
 #elif defined(__AVX__)
 #define FASTRNN_VECTOR_BYTES 32
-#elif (defined(__GNUC__) || defined(__clang__)) && (defined(__SSE2__) || defined(__ARM_NEON))
+#elif defined(__SSE2__) || defined(__ARM_NEON)
 #define FASTRNN_VECTOR_BYTES 16
 #else
-#define FASTRNN_VECTOR_BYTES 0  // scalar: correct anywhere
+#define FASTRNN_VECTOR_BYTES 0
 #endif
 
 namespace fastrnn {
@@ -50,26 +61,26 @@ template <>
 struct Lane<float> {
   typedef float V __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
   typedef float U __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(4), may_alias));
-  typedef int32_t I __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+  typedef uint32_t I __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
 };
 template <>
 struct Lane<double> {
   typedef double V __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
   typedef double U __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(8), may_alias));
-  typedef int64_t I __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
+  typedef uint64_t I __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
 };
 #else
 template <>
 struct Lane<float> {
   typedef float V;
   typedef float U;
-  typedef int32_t I;
+  typedef uint32_t I;
 };
 template <>
 struct Lane<double> {
   typedef double V;
   typedef double U;
-  typedef int64_t I;
+  typedef uint64_t I;
 };
 #endif
 
@@ -181,7 +192,7 @@ FASTRNN_INLINE IntVec<T> as_int(Vec<T> v) {
   return (IntVec<T>)v;
 #else
   IntVec<T> i;
-  __builtin_memcpy(&i, &v, sizeof(T));
+  FASTRNN_BUILTIN(memcpy)(&i, &v, sizeof(T));
   return i;
 #endif
 }
@@ -191,7 +202,7 @@ FASTRNN_INLINE Vec<T> as_float(IntVec<T> v) {
   return (Vec<T>)v;
 #else
   Vec<T> f;
-  __builtin_memcpy(&f, &v, sizeof(T));
+  FASTRNN_BUILTIN(memcpy)(&f, &v, sizeof(T));
   return f;
 #endif
 }

@@ -62,7 +62,7 @@ struct BackwardTile {
   index panel_stride;
 
   template <int MR, int NP>
-  __attribute__((always_inline)) void run(index row, index panel) const {
+  FASTRNN_ALWAYS void run(index row, index panel) const {
     Vec<T> acc[MR][NP] = {};
     if (s.next) {
       accumulate_runs<T, MR, NP>(acc, s.next + (s.first_row + row) * s.gates_stride, s.gates_stride,
@@ -80,7 +80,7 @@ struct BackwardTile {
 
 // The GEMM tile is the same for every cell: only the epilogue differs.
 template <class T>
-__attribute__((noinline)) static void backward_tiles(const BackwardStep<T>& s, FinishBackward<T> finish) {
+FASTRNN_NOINLINE void backward_tiles(const BackwardStep<T>& s, FinishBackward<T> finish) {
   const BackwardTile<T> tile{s, finish, total_length(s.segment_length, s.segments) * kLanes<T>};
   tile_single(tile, s.rows, (s.hidden + kLanes<T> - 1) / kLanes<T>);
 }

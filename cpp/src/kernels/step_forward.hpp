@@ -48,7 +48,7 @@ struct ForwardTile {
   FinishForward<T> finish;
 
   template <int MR, int NP>
-  __attribute__((always_inline)) void run(index row, index panel) const {
+  FASTRNN_ALWAYS void run(index row, index panel) const {
     constexpr int L = kLanes<T>, S = P::slots;
     ScatteredRows<T, MR> x;
     for (int m = 0; m < MR; ++m) x.row[m] = s.x + s.x_offset[row + m];

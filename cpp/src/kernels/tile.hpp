@@ -20,8 +20,8 @@ struct Slots {
 template <class T, int MR>
 struct ScatteredRows {
   const T* row[MR];
-  __attribute__((always_inline)) T get(int m) const { return *row[m]; }
-  __attribute__((always_inline)) void advance(index n) {
+  FASTRNN_ALWAYS T get(int m) const { return *row[m]; }
+  FASTRNN_ALWAYS void advance(index n) {
     for (int m = 0; m < MR; ++m) row[m] += n;
   }
 };
@@ -32,13 +32,13 @@ template <class T, int MR>
 struct StridedRows {
   const char* group[(MR + 2) / 3];
   index stride;
-  __attribute__((always_inline)) StridedRows(const T* first, index stride_values) : stride(stride_values * index(sizeof(T))) {
+  FASTRNN_ALWAYS StridedRows(const T* first, index stride_values) : stride(stride_values * index(sizeof(T))) {
     for (int g = 0; g < (MR + 2) / 3; ++g) group[g] = reinterpret_cast<const char*>(first) + 3 * g * stride;
   }
-  __attribute__((always_inline)) T get(int m) const {
+  FASTRNN_ALWAYS T get(int m) const {
     return *reinterpret_cast<const T*>(group[m / 3] + (m % 3) * stride);
   }
-  __attribute__((always_inline)) void advance(index n) {
+  FASTRNN_ALWAYS void advance(index n) {
     for (int g = 0; g < (MR + 2) / 3; ++g) group[g] += n * index(sizeof(T));
   }
 };
@@ -79,7 +79,7 @@ FASTRNN_INLINE index tile_rows(const Tile& tile, index row, index rows, index pa
   const index count = (rows - row) / MR;
   if (count == 0) return row;
   index p = 0;
-  const auto by = [&](auto width) __attribute__((always_inline)) {
+  const auto by = [&](auto width) FASTRNN_ALWAYS {
     constexpr int W = decltype(width)::value;
     for (; p + W <= panels; p += W)
       for (index i = 0; i < count; ++i) tile.template run<MR, W>(row + i * MR, p);

@@ -48,9 +48,7 @@ class Attention(Layer):
         width = features
         if self.score == "additive":
             width = self.units or features
-            self.kernel = self.add_weight(
-                "kernel", (features, width), self._kernel.initializer, **self._kernel.rules
-            )
+            self.kernel = self.add_weight("kernel", (features, width), self._kernel.initializer, **self._kernel.rules)
             if self.use_bias:
                 self.bias = self.add_weight("bias", (width,), self._bias.initializer, **self._bias.rules)
         self.query = self.add_weight("query", (width,), self._query.initializer, **self._query.rules)

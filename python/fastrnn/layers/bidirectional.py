@@ -83,9 +83,7 @@ class Bidirectional(Layer):
 
     # ---- running --------------------------------------------------------------------------------------------------
 
-    def __call__(
-        self, x: Any, initial_state: Any = None, *, mask: Any = None, training: bool = False
-    ) -> Any:
+    def __call__(self, x: Any, initial_state: Any = None, *, mask: Any = None, training: bool = False) -> Any:
         """Run on `x` (B, T, I). `initial_state`: the forward layer's states, then the backward layer's, (B, U) each."""
         x = self._as_input(x)
         self._check_shape(x.shape)
@@ -93,9 +91,7 @@ class Bidirectional(Layer):
             self.build(x.shape if self.stateful else (None, *x.shape[1:]))
         return self.forward(x, training=training, mask=mask, initial_state=initial_state)
 
-    def forward(
-        self, x: Array, *, training: bool = False, mask: Array | None = None, initial_state: Any = None
-    ) -> Any:
+    def forward(self, x: Array, *, training: bool = False, mask: Array | None = None, initial_state: Any = None) -> Any:
         self._given: list[list[Array] | None] = [None, None]
         if initial_state is not None:
             count = self.forward_layer.state_count

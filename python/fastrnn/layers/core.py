@@ -156,9 +156,7 @@ class Embedding(Layer):
 
     def _build(self, input_shape: Shape) -> None:
         shape = (self.input_dim, self.output_dim)
-        self.embeddings = self.add_weight(
-            "embeddings", shape, self._embeddings.initializer, **self._embeddings.rules
-        )
+        self.embeddings = self.add_weight("embeddings", shape, self._embeddings.initializer, **self._embeddings.rules)
 
     def _as_input(self, x: Any) -> Array:
         x = super()._as_input(x)

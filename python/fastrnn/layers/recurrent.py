@@ -118,9 +118,7 @@ class Recurrent(Layer):
 
     # ---- running --------------------------------------------------------------------------------------------------
 
-    def __call__(
-        self, x: Any, initial_state: Any = None, *, mask: Any = None, training: bool = False
-    ) -> Any:
+    def __call__(self, x: Any, initial_state: Any = None, *, mask: Any = None, training: bool = False) -> Any:
         """Run on `x` (B, T, I). `initial_state`: (B, U), or for LSTM a pair (h, c) of them."""
         x = self._as_input(x)
         self._check_shape(x.shape)
@@ -128,9 +126,7 @@ class Recurrent(Layer):
             self.build(x.shape if self.stateful else (None, *x.shape[1:]))
         return self.forward(x, training=training, mask=mask, initial_state=initial_state)
 
-    def forward(
-        self, x: Array, *, training: bool = False, mask: Array | None = None, initial_state: Any = None
-    ) -> Any:
+    def forward(self, x: Array, *, training: bool = False, mask: Array | None = None, initial_state: Any = None) -> Any:
         self._given_state = None if initial_state is None else self.check_state(initial_state, len(x))
         return super().forward(x, training=training, mask=mask)
 

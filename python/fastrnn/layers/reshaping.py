@@ -43,9 +43,7 @@ class Reshape(Layer):
             raise TypeError(f"[{op}] target_shape: expected a tuple of integers, got {target_shape!r}")
         if sum(1 for e in target_shape if e == -1) > 1:
             raise ValueError(f"[{op}] target_shape: expected at most one -1, got {tuple(target_shape)}")
-        self.target_shape = tuple(
-            -1 if e == -1 else checks.positive_int(op, "target_shape", e) for e in target_shape
-        )
+        self.target_shape = tuple(-1 if e == -1 else checks.positive_int(op, "target_shape", e) for e in target_shape)
 
     def _fit(self, shape: Sequence[int | None]) -> Shape:
         extents = [e for e in shape if e is not None]

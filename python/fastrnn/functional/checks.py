@@ -1,0 +1,79 @@
+"""Arguments of the functions of this package: numbers, flags, paddings, activations. The core checks shapes and
+dtypes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._numbers import as_float
+from ..activations import Spec, parse
+
+Array = npt.NDArray[Any]
+
+
+def activation_id(op: str, argument: str, spec: Spec) -> tuple[int, float, float]:
+    try:
+        act = parse(spec)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"[{op}] {argument}: " + str(error).split(": ", 1)[-1]) from None
+    return act.id, act.alpha, act.beta
+
+
+def as_array(op: str, argument: str, x: Any) -> Any:
+    if x is None or isinstance(x, np.ndarray):
+        return x
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(f"[{op}] {argument}: expected an array, got nested lists of uneven length") from None
+
+
+def flags(op: str, **flags: Any) -> None:
+    for argument, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"[{op}] {argument}: expected True or False, got {type(value).__name__} {value!r}")
+
+
+def number(op: str, argument: str, value: Any, low: float, high: float = math.inf) -> float:
+    """A number in [low, high), or finite and >= low."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"[{op}] {argument}: expected a number, got {type(value).__name__} {value!r}")
+    number = as_float(value)
+    if not low <= number < high:  # refuses NaN as well
+        expected = f"a finite number >= {low:g}" if high == math.inf else f"a number >= {low:g} and < {high:g}"
+        raise ValueError(f"[{op}] {argument}: expected {expected}, got {value!r}")
+    return number
+
+
+def same_padding(time: int, window: int, stride: int) -> tuple[int, int]:
+    total = max((math.ceil(time / stride) - 1) * stride + window - time, 0)
+    return total // 2, total - total // 2
+
+
+def integer(op: str, argument: str, value: Any, low: int) -> int:
+    """An integer from `low` to 2**31 - 1: what is larger is a mistake, and products of two stay in range."""
+    if not is_integer(value):
+        raise TypeError(f"[{op}] {argument}: expected an integer >= {low}, got {type(value).__name__} {value!r}")
+    if not low <= value < 2**31:
+        expected = f"an integer >= {low}" if value < low else "an integer < 2**31"
+        raise ValueError(f"[{op}] {argument}: expected {expected}, got {value}")
+    return int(value)
+
+
+def three_axes(op: str, argument: str, x: Any) -> None:
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"[{op}] {argument}: expected a NumPy array, got {type(x).__name__}")
+    if x.ndim != 3:
+        raise ValueError(f"[{op}] {argument}: expected shape (B, T, C), got {x.shape}")
+
+
+# The zeros around a sequence are really there: a window of more is a mistake, and would ask for all the memory.
+_MOST_REACH = 2**20
+
+
+def is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -1,0 +1,234 @@
+"""rnn, lstm and gru over whole sequences, and their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from .. import _core
+from ..activations import Spec
+from ..gradients import LSTMGradients, RNNGradients
+from .checks import Array, activation_id, as_array, flags
+
+Workspace = _core.Workspace
+
+_RNN, _LSTM, _GRU, _GRU_RESET_BEFORE = range(4)  # the core's enum Cell
+
+
+def rnn(
+    x: Array,
+    weight_ih: Array,
+    weight_hh: Array,
+    bias_ih: Array | None = None,
+    bias_hh: Array | None = None,
+    h0: Array | None = None,
+    *,
+    activation: Spec = "tanh",
+    lengths: npt.ArrayLike | None = None,
+    mask: Array | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+    recurrent_mask: Array | None = None,
+    return_sequences: bool = True,
+    return_workspace: bool = False,
+    out: Array | None = None,
+) -> Any:
+    """Elman network: h' = activation(W x + b_ih + R h + b_hh), over whole sequences.
+
+    Args:
+        x: (B, T, I), or (T, B, I) with `batch_first=False`; float32 or float64. Any strides; a last axis that is not
+            contiguous is copied.
+        weight_ih, weight_hh: (H, I) and (H, H).
+        bias_ih, bias_hh: (H,) or None.
+        h0: (B, H), the initial state, or None for zeros.
+        activation: a name, or (name, alpha, beta); see `fastrnn.activations`.
+        lengths: (B,) integers in 0..T: the valid steps of each row, counted from the start, rows in any order.
+        mask: (B, T) bool, True where a step is valid; gaps are allowed. Not together with lengths. Steps that are not
+            valid leave the state as it is, cost nothing, and have output 0.
+        reverse: walk the valid steps from the last to the first; the output of a step stands at its input's place.
+        recurrent_mask: (B, H); multiplies h (and h0) where it enters the recurrent product, as Keras's
+            recurrent_dropout does; the state itself is not changed.
+        return_sequences: False leaves the output out (None): only h_n is wanted.
+        return_workspace: also return what `rnn_backward` needs. It refers to x, which must not change until then.
+        out: an array for the output, of its shape and dtype, whose last axis is contiguous.
+
+    Returns:
+        (output, h_n) or (output, h_n, workspace): output as x with H in place of I; h_n (B, H), the state after the
+        last valid step.
+
+    Raises:
+        ValueError, TypeError: any argument of the wrong shape, range or dtype.
+
+    The equation is that of torch.nn.RNN.
+    """
+    flags("rnn", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
+           return_workspace=return_workspace)  # fmt: skip
+    x, steps, mask = as_array("rnn", "x", x), as_array("rnn", "lengths", lengths), as_array("rnn", "mask", mask)
+    act = activation_id("rnn", "activation", activation)
+    output, h_n, _, workspace = _core.rnn_forward(
+        _RNN, act, act, act, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, None, steps, mask, recurrent_mask, reverse,
+        batch_first, return_sequences, return_workspace, out,
+    )  # fmt: skip
+    return (output, h_n, workspace) if return_workspace else (output, h_n)
+
+
+def lstm(
+    x: Array,
+    weight_ih: Array,
+    weight_hh: Array,
+    bias_ih: Array | None = None,
+    bias_hh: Array | None = None,
+    h0: Array | None = None,
+    c0: Array | None = None,
+    *,
+    activation: Spec = "tanh",
+    recurrent_activation: Spec = "sigmoid",
+    output_activation: Spec = None,
+    lengths: npt.ArrayLike | None = None,
+    mask: Array | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+    recurrent_mask: Array | None = None,
+    return_sequences: bool = True,
+    return_workspace: bool = False,
+    out: Array | None = None,
+) -> Any:
+    """LSTM over whole sequences: i, f, o = recurrent_activation(.), g = activation(.), each of W x + b_ih + R h + b_hh;
+    c' = f c + i g; h' = o output_activation(c').
+
+    Args:
+        weight_ih, weight_hh: (4*H, I) and (4*H, H), gates in the order i f g o.
+        bias_ih, bias_hh: (4*H,) or None.
+        h0, c0: (B, H) or None for zeros.
+        output_activation: of c'; None means the same as `activation`.
+
+    The other arguments are those of `rnn`.
+
+    Returns:
+        (output, (h_n, c_n)) or (output, (h_n, c_n), workspace).
+
+    Raises:
+        ValueError, TypeError: any argument of the wrong shape, range or dtype.
+
+    The equations are those of torch.nn.LSTM.
+    """
+    flags("lstm", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
+           return_workspace=return_workspace)  # fmt: skip
+    x, steps, mask = as_array("lstm", "x", x), as_array("lstm", "lengths", lengths), as_array("lstm", "mask", mask)
+    candidate = activation_id("lstm", "activation", activation)
+    gate = activation_id("lstm", "recurrent_activation", recurrent_activation)
+    last = candidate if output_activation is None else activation_id("lstm", "output_activation", output_activation)
+    output, h_n, c_n, workspace = _core.rnn_forward(
+        _LSTM, gate, candidate, last, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, steps, mask,
+        recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out,
+    )  # fmt: skip
+    return (output, (h_n, c_n), workspace) if return_workspace else (output, (h_n, c_n))
+
+
+def gru(
+    x: Array,
+    weight_ih: Array,
+    weight_hh: Array,
+    bias_ih: Array | None = None,
+    bias_hh: Array | None = None,
+    h0: Array | None = None,
+    *,
+    activation: Spec = "tanh",
+    recurrent_activation: Spec = "sigmoid",
+    reset_after: bool = True,
+    lengths: npt.ArrayLike | None = None,
+    mask: Array | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+    recurrent_mask: Array | None = None,
+    return_sequences: bool = True,
+    return_workspace: bool = False,
+    out: Array | None = None,
+) -> Any:
+    """GRU over whole sequences: r, z = recurrent_activation(W x + b_ih + R h + b_hh); h' = (1 - z) n + z h, where
+    n = activation(W_n x + b_in + r (R_n h + b_hn)), or with `reset_after=False`
+    n = activation(W_n x + b_in + R_n (r h) + b_hn).
+
+    Args:
+        weight_ih, weight_hh: (3*H, I) and (3*H, H), gates in the order r z n.
+        bias_ih, bias_hh: (3*H,) or None.
+
+    The other arguments are those of `rnn`.
+
+    Returns:
+        (output, h_n) or (output, h_n, workspace).
+
+    Raises:
+        ValueError, TypeError: any argument of the wrong shape, range or dtype.
+
+    The equations are those of torch.nn.GRU and, with reset before, of Cho et al. 2014 (arXiv:1406.1078).
+    """
+    flags("gru", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
+           return_workspace=return_workspace, reset_after=reset_after)  # fmt: skip
+    x, steps, mask = as_array("gru", "x", x), as_array("gru", "lengths", lengths), as_array("gru", "mask", mask)
+    candidate = activation_id("gru", "activation", activation)
+    gate = activation_id("gru", "recurrent_activation", recurrent_activation)
+    output, h_n, _, workspace = _core.rnn_forward(
+        _GRU if reset_after else _GRU_RESET_BEFORE, gate, candidate, candidate, x, weight_ih, weight_hh, bias_ih,
+        bias_hh, h0, None, steps, mask, recurrent_mask, reverse, batch_first, return_sequences,
+        return_workspace, out,
+    )  # fmt: skip
+    return (output, h_n, workspace) if return_workspace else (output, h_n)
+
+
+def _backward(
+    op: str,
+    cells: tuple[int, ...],
+    workspace: Workspace,
+    grads: tuple[Array | None, Array | None, Array | None],
+    need_grad_x: bool,
+) -> tuple[Any, ...]:
+    if not isinstance(workspace, Workspace):
+        raise TypeError(f"[{op}] workspace: expected the workspace of a forward call, got {type(workspace).__name__}")
+    if workspace.cell not in cells:
+        raise ValueError(f"[{op}] workspace: expected one from {op.removesuffix('_backward')}, got another cell's")
+    flags(op, need_grad_x=need_grad_x)
+    return _core.rnn_backward(workspace, *grads, need_grad_x)
+
+
+def rnn_backward(
+    workspace: Workspace, grad_output: Array | None = None, grad_h_n: Array | None = None, *, need_grad_x: bool = True
+) -> RNNGradients:
+    """Gradients of `rnn`: backpropagation through time from dL/d output and dL/d h_n to every argument.
+
+    Args:
+        workspace: from the forward call with `return_workspace=True`; may be used more than once.
+        grad_output: shape of the output, or None for zeros.
+        grad_h_n: (B, H), or None for zeros.
+        need_grad_x: False skips the gradient of x.
+
+    Returns:
+        RNNGradients, each of the shape of its argument; None for an argument that was None or is not needed.
+
+    Raises:
+        ValueError, TypeError: a gradient of the wrong shape or dtype, or another cell's workspace.
+    """
+    g = _backward("rnn_backward", (_RNN,), workspace, (grad_output, grad_h_n, None), need_grad_x)
+    return RNNGradients(*g[:6])
+
+
+def gru_backward(
+    workspace: Workspace, grad_output: Array | None = None, grad_h_n: Array | None = None, *, need_grad_x: bool = True
+) -> RNNGradients:
+    """Gradients of `gru`; arguments and results as those of `rnn_backward`."""
+    g = _backward("gru_backward", (_GRU, _GRU_RESET_BEFORE), workspace, (grad_output, grad_h_n, None), need_grad_x)
+    return RNNGradients(*g[:6])
+
+
+def lstm_backward(
+    workspace: Workspace,
+    grad_output: Array | None = None,
+    grad_h_n: Array | None = None,
+    grad_c_n: Array | None = None,
+    *,
+    need_grad_x: bool = True,
+) -> LSTMGradients:
+    """Gradients of `lstm`; as `rnn_backward`, with grad_c_n (B, H) or None, and grad_c0 in the result."""
+    g = _backward("lstm_backward", (_LSTM,), workspace, (grad_output, grad_h_n, grad_c_n), need_grad_x)
+    return LSTMGradients(*g)
