@@ -117,11 +117,12 @@ void check_ids(const char* op, index count, const index* ids, index vocabulary) 
 template <class T>
 void embedding(index count, const index* ids, index vocabulary, index features, const T* weight, T* y) {
   check_ids("embedding", count, ids, vocabulary);
+  const auto& kernels = active_kernels<T>();
   constexpr index kPiece = 256;
   const index pieces = (count + kPiece - 1) / kPiece;
   for_rows(pieces, kPiece * features, [&](index piece) {
-    for (index i = piece * kPiece; i < std::min(count, (piece + 1) * kPiece); ++i)
-      std::copy_n(weight + ids[i] * features, features, y + i * features);
+    const index first = piece * kPiece;
+    kernels.gather(std::min(count - first, kPiece), ids + first, features, weight, y + first * features);
   });
 }
 

@@ -1,6 +1,7 @@
 // Pooling over time of channels-last arrays. One pass over memory each; the compiler's own vectors are enough.
 #include <algorithm>
 
+#include "dispatch.hpp"
 #include "fastrnn/ops.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
@@ -50,15 +51,11 @@ void max_pool1d(const PoolShape& s, const T* x, T* y, int32_t* indices) {
 
 template <class T>
 void max_pool1d_backward(const PoolShape& s, const int32_t* indices, const T* grad_y, T* grad_x) {
+  const auto& kernels = active_kernels<T>();
   for_batch(s.batch, s.time * s.channels, [&](index b) {
-    T* gx = grad_x + b * s.time * s.channels;
-    std::fill_n(gx, s.time * s.channels, T(0));
-    for (index o = 0; o < s.out_time; ++o) {
-      const index at = (b * s.out_time + o) * s.channels;
-      for (index c = 0; c < s.channels; ++c)
-        if (indices[at + c] >= 0)
-          gx[indices[at + c] * s.channels + c] += grad_y[at + c];
-    }
+    const index at = b * s.out_time * s.channels;
+    kernels.max_unpool(s.channels > 0 ? s.out_time : 0, s.channels, s.time, indices + at, grad_y + at,
+                       grad_x + b * s.time * s.channels);
   });
 }
 

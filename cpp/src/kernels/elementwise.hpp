@@ -74,6 +74,15 @@ static void add(index n, const T* x, T* y) {
 }
 
 template <class T>
+static void gather(index n, const index* ids, index width, const T* x, T* y) {
+  for (index i = 0; i < n; ++i) {
+    const T* from = x + ids[i] * width;
+    T* to = y + i * width;
+    each_vector<T>(width, [=](index j, index k) { store_first<T>(to + j, load_first<T>(from + j, k), k); });
+  }
+}
+
+template <class T>
 static void scatter_add(index n, const index* ids, index width, index stride, const T* x, T* y) {
   for (index i = 0; i < n; ++i) {
     const T* from = x + i * stride;
@@ -82,6 +91,33 @@ static void scatter_add(index n, const index* ids, index width, index stride, co
       store_first<T>(to + j, load_first<T>(to + j, k) + load_first<T>(from + j, k), k);
     });
   }
+}
+
+// Windows that do not overlap, the usual case, write each row of gx once and in order.
+template <class T>
+static void max_unpool(index windows, index channels, index time, const int32_t* winner, const T* g, T* gx) {
+  const auto zero = [=](index first, index last) {
+    for (index i = first * channels; i < last * channels; ++i) gx[i] = T(0);
+  };
+  int32_t written = 0;  // rows that have their value, or zero, already
+  for (index o = 0; o < windows; ++o, winner += channels, g += channels) {
+    int32_t first = winner[0], last = winner[0];
+    for (index c = 1; c < channels; ++c) {
+      first = winner[c] < first ? winner[c] : first;
+      last = winner[c] > last ? winner[c] : last;
+    }
+    if (first >= written) {
+      zero(written, first);
+      for (int32_t t = first; t <= last; ++t)
+        for (index c = 0; c < channels; ++c) gx[t * channels + c] = winner[c] == t ? g[c] : T(0);
+    } else {
+      if (last >= written) zero(written, last + 1);
+      for (index c = 0; c < channels; ++c)
+        if (winner[c] >= 0) gx[winner[c] * channels + c] += g[c];
+    }
+    written = last + 1 > written ? last + 1 : written;
+  }
+  zero(written, time);
 }
 
 template <class T>

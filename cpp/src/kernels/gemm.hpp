@@ -136,7 +136,9 @@ static void outer(const Outer<T>& o) {
   index row = 0;
   if (kManyRegisters) {
     if (o.columns < 4) row = tile_rows<12, 2, 1>(tile, row, rows, o.columns);
-    row = tile_rows<6, 4, 2, 1>(tile, row, rows, o.columns);
+    // a rest of two rows is better done as eight rows in two tiles of four
+    const index sixes = (rows - row) % 6 == 2 ? rows - 6 : rows;
+    row = tile_rows<6, 4, 2, 1>(tile, row, sixes, o.columns);
     row = tile_rows<4, 4, 2, 1>(tile, row, rows, o.columns);
   } else {
     row = tile_rows<6, 2, 1>(tile, row, rows, o.columns);

@@ -115,8 +115,12 @@ struct KernelTable {
   // grad_x = grad_y * act'(.), from the saved value (the output, or the input where needs_input)
   void (*activate_backward)(index n, const T* saved, const T* grad_y, T* grad_x, Activation<T>);
   void (*add)(index n, const T* x, T* y);                        // y += x
+  // y[i*width + j] = x[ids[i]*width + j]
+  void (*gather)(index n, const index* ids, index width, const T* x, T* y);
   // y[ids[i]*stride + j] += x[i*stride + j] for j < width
   void (*scatter_add)(index n, const index* ids, index width, index stride, const T* x, T* y);
+  // One sequence of max pooling backward: gx (time, channels) from the winners' times and the gradients of the windows.
+  void (*max_unpool)(index windows, index channels, index time, const int32_t* winner, const T* g, T* gx);
   void (*add_scaled)(index n, T scale, const T* x, T* y);        // y += scale*x
   // mask[i] = 0 with probability limit / 2^32, else scale: draw i of the generator with this key, i < 2^32
   void (*dropout_mask)(index n, uint64_t key, uint32_t limit, T scale, T* mask);

@@ -171,7 +171,7 @@ class Embedding(Layer):
             raise ValueError(
                 f"[Embedding] inputs: expected ids in [0, {self.input_dim}), got {x.min():g} to {x.max():g}"
             )
-        ids: Array = x.astype(np.int64)
+        ids: Array = x.astype(np.int64, copy=False)
         return ids
 
     def _forward(self, x: Array, training: bool, mask: Array | None) -> Array:
