@@ -2,8 +2,8 @@
 
 The work: 25,000 reviews, vocabulary 10,000, padded to 500 tokens (all 500 steps are computed by both), embedding 32, 32
 units, batches of 128, Adam. stacked = two recurrent layers; hybrid = Conv1D(32, 7, relu) + MaxPooling1D(5) + recurrent;
-every model ends in Dense(1). The two libraries take turns of five batches in one process with the same number of threads,
-and the mean loss of both is printed: they learn the same thing from the same data in the same order.
+every model ends in Dense(1). The two libraries take turns of five batches in one process with the same number of
+threads, and the mean loss of both is printed: they learn the same thing from the same data in the same order.
 """
 
 from __future__ import annotations
