@@ -2,8 +2,8 @@
 
 Everything runs in the C++ core, in the precision of x (float32 or float64); the arrays of a call share one dtype.
 Letters in shapes: T time, B batch, I input, H hidden, G gates (RNN 1, GRU 3, LSTM 4), C channels, F filters or
-features, K kernel, V vocabulary, E embedding. Weights have PyTorch's shapes and gate order (i f g o, r z n) and may be strided
-views; sequences are batch-first unless `batch_first=False`.
+features, K kernel, V vocabulary, E embedding. Weights have PyTorch's shapes and gate order (i f g o, r z n) and may be
+strided views; sequences are batch-first unless `batch_first=False`.
 Bad values raise ValueError and wrong types TypeError, `[op] argument: expected ..., got ...`, before anything is
 computed. `reference` holds the same functions in plain NumPy.
 """
