@@ -259,8 +259,6 @@ def evaluate(model: str, dataset: str, data_dir: str | None, limit: int | None, 
 
 def _texts(arguments: Sequence[str], file: str | None) -> list[str]:
     """What to judge: the arguments, or one text per line of a file or of standard input ("-")."""
-    if not arguments and not file and not sys.stdin.isatty():
-        file = "-"
     if bool(arguments) == bool(file):
         raise click.UsageError('expected either texts or --file FILE ("-" for standard input)')
     if file or list(arguments) == ["-"]:
