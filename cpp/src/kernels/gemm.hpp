@@ -37,7 +37,6 @@ FASTRNN_INLINE void tile_single(const Tile& tile, index rows, index panels) {
   }
   tile_rows<1, 8, 2, 1>(tile, row, rows, panels);
 }
-constexpr int kRowTile = kManyRegisters ? 12 : 6;
 
 template <class T>
 FASTRNN_NOINLINE void finish_gemm(const Gemm<T>& g, const Vec<T>* acc, int rows, int panels, index row,
@@ -51,9 +50,7 @@ FASTRNN_NOINLINE void finish_gemm(const Gemm<T>& g, const Vec<T>* acc, int rows,
       const index left = g.columns - column;
       const index lanes = left < L ? left : L;
       Vec<T> v = *acc++;
-      if (g.accumulate)
-        v += load_first<T>(c + column, lanes);
-      else if (g.activation.kind != ActivationKind::linear)
+      if (g.activation.kind != ActivationKind::linear)
         v = activate<T>(v, g.activation);
       store_first<T>(c + column, v, lanes);
     }

@@ -81,7 +81,6 @@ struct Gemm {
   T* c;  // row r: c + c_offset[r] if given, else c + r*c_stride
   const index* c_offset;
   index c_stride;
-  bool accumulate;  // C += A . B (no bias, no activation)
   Activation<T> activation;
 };
 
@@ -106,7 +105,6 @@ template <class T>
 struct KernelTable {
   const char* isa;
   int lanes;
-  int row_tile;  // rows that one register tile of `gemm` takes
   void (*forward[kCells][kMaxPhases])(const ForwardStep<T>&);
   void (*backward[kCells][kMaxPhases])(const BackwardStep<T>&);
   void (*gemm)(const Gemm<T>&);

@@ -16,7 +16,6 @@ constexpr KernelTable<T> table() {
   return {
       FASTRNN_STRING(FASTRNN_ISA_NAME),
       kLanes<T>,
-      kRowTile,
       {{forward_step<T, RnnCell<T>, true>, nullptr},
        {forward_step<T, LstmCell<T>, true>, nullptr},
        {forward_step<T, GruCell<T>, true>, nullptr},
