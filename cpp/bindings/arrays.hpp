@@ -4,7 +4,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "checks.hpp"
@@ -14,6 +16,26 @@
 namespace fastrnn::bindings {
 
 namespace py = pybind11;
+
+// The interpreter's lock given back while the core computes.
+//
+// Before 3.14 an interpreter that ends stops a daemon thread where it asks for the lock, by unwinding its stack. C++
+// would abort the process for that, or destroy Python objects without the lock: such a thread waits here instead.
+class NoGil {
+ public:
+  NoGil() : state_(PyEval_SaveThread()) {}
+  NoGil(const NoGil&) = delete;
+  ~NoGil() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+  }
+
+ private:
+  PyThreadState* state_;
+};
 
 inline std::string text(const py::handle& object) { return py::cast<std::string>(py::str(object)); }
 
@@ -167,5 +189,7 @@ void bind_rnn(py::module_& m);
 void bind_ops(py::module_& m);
 void bind_pooling(py::module_& m);
 void bind_runtime(py::module_& m);
+void bind_stream(py::module_& m);
+void bind_tokens(py::module_& m);
 
 }  // namespace fastrnn::bindings

@@ -78,7 +78,7 @@ py::object conv(const std::string& op, bool is_dense, const py::object& x, const
   T* out = y.mutable_data();
   {
     const Activation<T> a = activation<T>(act);
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     conv1d<T>(s, in.data(), w.view, b.view, a, out);
   }
   return std::move(y);
@@ -109,7 +109,7 @@ py::tuple conv_backward(const std::string& op, bool is_dense, const py::object& 
   }
   {
     const Activation<T> a = activation<T>(act);
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     conv1d_backward<T>(s, in.data(), w, a, out.data(), dy.data(), px, pw, pb);
   }
   return py::make_tuple(dx, dw, db);
@@ -122,7 +122,7 @@ py::object unary(const py::object& x, const py::tuple& act) {
   T* out = y.mutable_data();
   const Activation<T> a = activation<T>(act);
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     activate<T>(size_of(in.array), in.data(), a, out);
   }
   return std::move(y);
@@ -136,7 +136,7 @@ py::object unary_backward(const py::object& x, const py::object& grad_y, const p
   T* out = dx.mutable_data();
   const Activation<T> a = activation<T>(act);
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     activate_backward<T>(size_of(in.array), in.data(), dy.data(), a, out);
   }
   return std::move(dx);
@@ -161,7 +161,7 @@ py::object soft_max(const py::object& x, const py::object& mask) {
   const index n = in.array.shape(in.array.ndim() - 1), rows = n > 0 ? size_of(in.array) / n : 0;
   T* out = y.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     softmax<T>(rows, n, in.data(), m, out);
   }
   return std::move(y);
@@ -176,7 +176,7 @@ py::object soft_max_backward(const py::object& y, const py::object& grad_y) {
   const index n = in.array.shape(in.array.ndim() - 1), rows = n > 0 ? size_of(in.array) / n : 0;
   T* out = dx.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     softmax_backward<T>(rows, n, in.data(), dy.data(), out);
   }
   return std::move(dx);
@@ -199,7 +199,7 @@ py::object embed(const py::object& ids, const py::object& weight) {
   const index* id = in.data();
   T* out = y.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     embedding<T>(size_of(in), id, w.array.shape(0), w.array.shape(1), w.data(), out);
   }
   return std::move(y);
@@ -217,7 +217,7 @@ py::object embed_backward(const py::object& ids, const py::object& grad_y, index
   const index* id = in.data();
   T* out = dw.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     embedding_backward<T>(size_of(in), id, vocabulary, features, dy.data(), out);
   }
   return std::move(dw);
@@ -231,7 +231,7 @@ py::object drop(const std::vector<index>& split, const std::vector<py::ssize_t>&
   auto y = new_array<T>(shape);
   T* out = y.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     dropout<T>(split[0], split[1], split[2], in.data(), rate, seed, out);
   }
   return std::move(y);
@@ -271,7 +271,7 @@ void adam(const py::object& p, const py::object& g, const py::object& m, const p
   if (m.is_none() || v.is_none()) fail_type(s.op, "m and v", "arrays", "None");
   T *pm = s.state("m", m), *pv = s.state("v", v), *ph = s.state("vhat", vhat);
   if (step < 1) fail(s.op, "step", "1 or more", std::to_string(step));
-  py::gil_scoped_release nogil;
+  NoGil nogil;
   adam_update<T>(s.n, s.param, s.grad.data(), pm, pv, ph, lr, beta1, beta2, eps, step, decay);
 }
 
@@ -281,7 +281,7 @@ void rmsprop(const py::object& p, const py::object& g, const py::object& sq, con
   Slots<T> s("rmsprop_update", p, g);
   if (sq.is_none()) fail_type(s.op, "sq", "an array", "None");
   T *ps = s.state("sq", sq), *pm = s.state("mom", mom), *pa = s.state("avg", avg);
-  py::gil_scoped_release nogil;
+  NoGil nogil;
   rmsprop_update<T>(s.n, s.param, s.grad.data(), ps, pm, pa, lr, rho, momentum, eps, decay);
 }
 
@@ -290,7 +290,7 @@ void sgd(const py::object& p, const py::object& g, const py::object& velocity, d
          bool nesterov, double decay) {
   Slots<T> s("sgd_update", p, g);
   T* pv = s.state("velocity", velocity);
-  py::gil_scoped_release nogil;
+  NoGil nogil;
   sgd_update<T>(s.n, s.param, s.grad.data(), pv, lr, momentum, nesterov, decay);
 }
 

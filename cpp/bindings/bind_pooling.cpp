@@ -46,10 +46,20 @@ py::tuple max_pool(const py::object& x, index size, index stride, index left, in
   T* py_ = y.mutable_data();
   int32_t* pi = at.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     max_pool1d<T>(s, in.x.data(), py_, pi);
   }
   return py::make_tuple(y, at);
+}
+
+// All of -1 .. time - 1? Without a branch in the loop, for it is as long as the arrays.
+void check_winners(const std::string& op, index n, const int32_t* winner, index time) {
+  const uint32_t most = uint32_t(std::min<index>(time, INT32_MAX));
+  uint32_t outside = 0;
+  for (index i = 0; i < n; ++i) outside |= uint32_t(uint32_t(winner[i]) + 1u > most);
+  if (!outside) return;
+  const auto wrong = std::find_if(winner, winner + n, [=](int32_t w) { return uint32_t(w) + 1u > most; });
+  fail(op, "indices", "values from -1 to T - 1 = " + std::to_string(time - 1), std::to_string(*wrong));
 }
 
 // (B, To, F) or, after global pooling, (B, F)
@@ -64,17 +74,11 @@ py::object max_pool_backward(const py::object& indices, const py::object& grad_y
   const Input<int32_t> at = dense<int32_t>(op, "indices", indices, "of grad_y", shape, "indices from the forward pass");
   if (time < 0) fail(op, "T", "0 or more", std::to_string(time));
   const index B = shape[0], To = global ? 1 : shape[1], F = shape.back();
-  int32_t low = 0, high = -1;
-  for (index i = 0; i < index(at.array.size()); ++i) {
-    low = std::min(low, at.data()[i]);
-    high = std::max(high, at.data()[i]);
-  }
-  if (low < -1 || high >= time)
-    fail(op, "indices", "values from -1 to T - 1 = " + std::to_string(time - 1), std::to_string(low < -1 ? low : high));
+  check_winners(op, index(at.array.size()), at.data(), time);
   auto dx = new_array<T>({B, time, F});
   T* out = dx.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     max_pool1d_backward<T>({B, time, F, 1, 1, 0, To}, at.data(), g.data(), out);
   }
   return std::move(dx);
@@ -87,7 +91,7 @@ py::object avg_pool(const py::object& x, index size, index stride, index left, i
   auto y = new_array<T>({in.B, out_time, in.F});
   T* out = y.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     avg_pool1d<T>(s, in.x.data(), out);
   }
   return std::move(y);
@@ -100,7 +104,7 @@ py::object avg_pool_backward(const py::object& grad_y, index time, index size, i
   auto dx = new_array<T>({g.B, time, g.F});
   T* out = dx.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     avg_pool1d_backward<T>(s, g.x.data(), out);
   }
   return std::move(dx);
@@ -114,7 +118,7 @@ py::tuple global_max(const py::object& x, const py::object& mask) {
   T* out = y.mutable_data();
   int32_t* pi = at.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     global_max_pool1d<T>(in.B, in.T_, in.F, in.x.data(), in.mask, out, pi);
   }
   return py::make_tuple(y, at);
@@ -126,7 +130,7 @@ py::object global_avg(const py::object& x, const py::object& mask) {
   auto y = new_array<T>({in.B, in.F});
   T* out = y.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     global_avg_pool1d<T>(in.B, in.T_, in.F, in.x.data(), in.mask, out);
   }
   return std::move(y);
@@ -143,7 +147,7 @@ py::object global_avg_backward(const py::object& grad_y, index time, const py::o
   auto dx = new_array<T>({B, time, F});
   T* out = dx.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     global_avg_pool1d_backward<T>(B, time, F, g.data(), m.data(), out);
   }
   return std::move(dx);
@@ -157,7 +161,7 @@ py::tuple attend(const py::object& x, const py::object& scores, const py::object
   auto w = new_array<T>({in.B, in.T_});
   T *out = y.mutable_data(), *pw = w.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     attention_pool<T>(in.B, in.T_, in.F, in.x.data(), s.data(), in.mask, out, pw);
   }
   return py::make_tuple(y, w);
@@ -173,7 +177,7 @@ py::tuple attend_backward(const py::object& x, const py::object& weights, const 
   auto ds = new_array<T>({in.B, in.T_});
   T *px = dx.mutable_data(), *ps = ds.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     attention_pool_backward<T>(in.B, in.T_, in.F, in.x.data(), w.data(), g.data(), px, ps);
   }
   return py::make_tuple(dx, ds);
@@ -187,7 +191,7 @@ py::object hold(bool backward, const py::object& y, const py::object& mask) {
   auto result = new_array<T>({in.B, in.T_, in.F});
   T* out = result.mutable_data();
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     (backward ? hold_last_backward<T> : hold_last<T>)(in.B, in.T_, in.F, in.x.data(), in.mask, out);
   }
   return std::move(result);

@@ -19,6 +19,38 @@ struct PyWorkspace {
   bool batch_first = true, bias_ih = false, bias_hh = false, h0 = false, c0 = false;
 };
 
+// Weights packed for inference, and the table of their products with an embedding.
+struct PyPackedWeights {
+  std::variant<PackedWeights<float>, PackedWeights<double>> core;
+};
+struct PyProjectionTable {
+  std::variant<ProjectionTable<float>, ProjectionTable<double>> core;
+};
+
+template <class T>
+std::unique_ptr<PyPackedWeights> pack(Cell cell, const py::object& weight_ih, const py::object& weight_hh,
+                                      const py::object& bias_ih, const py::object& bias_hh, Precision precision) {
+  const std::string op = layout(cell).name;
+  const Input<T> w_ih = input<T>(op, "weight_ih", weight_ih, false, "weight_ih"),
+                 w_hh = input<T>(op, "weight_hh", weight_hh, false, "weight_ih"),
+                 b_ih = input<T>(op, "bias_ih", bias_ih, false, "weight_ih"),
+                 b_hh = input<T>(op, "bias_hh", bias_hh, false, "weight_ih");
+  auto packed = std::make_unique<PyPackedWeights>();
+  NoGil nogil;
+  packed->core = PackedWeights<T>(cell, w_ih, w_hh, b_ih, b_hh, precision);
+  return packed;
+}
+
+template <class T>
+std::unique_ptr<PyProjectionTable> project(const PackedWeights<T>& weights, const py::object& embedding) {
+  const std::string op = layout(weights.cell()).name;
+  const Input<T> rows = input<T>(op, "embedding", embedding, true, "the weights");
+  auto table = std::make_unique<PyProjectionTable>();
+  NoGil nogil;
+  table->core = ProjectionTable<T>(weights, rows);
+  return table;
+}
+
 // Each axis must step over all that the smaller ones reach.
 template <class T>
 bool overlaps_itself(const View<T>& v) {
@@ -74,37 +106,67 @@ Input<bool> booleans(const std::string& op, const std::string& name, const py::o
   return wrap<bool>(a);
 }
 
+// The precision of a call is that of x; that of packed weights was chosen before.
+template <class T, class Variant>
+auto packed_of(const std::string& op, const Variant& core) {
+  using Wanted = std::variant_alternative_t<std::is_same_v<T, double>, Variant>;
+  if (!std::holds_alternative<Wanted>(core))
+    fail_type(op, "weight_ih", "weights packed from the dtype of x", "those of another");
+  return std::get<Wanted>(core);
+}
+
 template <class T>
 py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, const py::tuple& output_activation,
                   const py::object& x, const py::object& weight_ih, const py::object& weight_hh,
                   const py::object& bias_ih, const py::object& bias_hh, const py::object& h0, const py::object& c0,
                   const py::object& lengths, const py::object& mask, const py::object& recurrent_mask, bool reverse,
-                  bool batch_first, bool return_sequences, bool return_workspace, const py::object& out) {
+                  bool batch_first, bool return_sequences, bool return_workspace, const py::object& out,
+                  index checkpoint) {
   const CellLayout& info = layout(cell);
   const std::string op = info.name;
-  if (weight_ih.is_none()) fail_type(op, "weight_ih", "a NumPy array", "None");
-  if (weight_hh.is_none()) fail_type(op, "weight_hh", "a NumPy array", "None");
+  const bool is_packed = py::isinstance<PyPackedWeights>(weight_ih), is_table = py::isinstance<PyProjectionTable>(weight_ih);
+  if (is_packed || is_table) {
+    for (const auto& [name, value] : {std::pair{"weight_hh", &weight_hh}, {"bias_ih", &bias_ih}, {"bias_hh", &bias_hh}})
+      if (!value->is_none()) fail(op, name, "None beside packed weights", "an array");
+  } else {
+    if (weight_ih.is_none()) fail_type(op, "weight_ih", "a NumPy array", "None");
+    if (weight_hh.is_none()) fail_type(op, "weight_hh", "a NumPy array", "None");
+  }
   RnnOptions<T> options{cell, activation<T>(gate), activation<T>(candidate), activation<T>(output_activation), reverse,
-                        batch_first};
-  const Input<T> in_x = input<T>(op, "x", x, true), w_ih = input<T>(op, "weight_ih", weight_ih),
+                        batch_first, checkpoint};
+  const bool arrays = !is_packed && !is_table;
+  const Input<T> in_x = is_table ? Input<T>{} : input<T>(op, "x", x, true),
+                 w_ih = arrays ? input<T>(op, "weight_ih", weight_ih) : Input<T>{},
                  w_hh = input<T>(op, "weight_hh", weight_hh), b_ih = input<T>(op, "bias_ih", bias_ih),
                  b_hh = input<T>(op, "bias_hh", bias_hh), in_h0 = input<T>(op, "h0", h0),
                  in_c0 = input<T>(op, "c0", c0), r_mask = input<T>(op, "recurrent_mask", recurrent_mask);
   const Input<index> in_lengths = integers(op, "lengths", lengths);
   const Input<bool> in_mask = booleans(op, "mask", mask);
-  const RnnInputs<T> in{in_x.view, w_ih.view,  w_hh.view,   b_ih.view,       b_hh.view,
-                        in_h0.view, in_c0.view, r_mask.view, in_lengths.view, in_mask.view};
+  const Input<index> tokens = is_table ? integers(op, "x", x) : Input<index>{};
+  RnnInputs<T> in{in_x.view,  w_ih.view,  w_hh.view,   b_ih.view,       b_hh.view,
+                  in_h0.view, in_c0.view, r_mask.view, in_lengths.view, in_mask.view};
+  if (is_packed) {
+    in.packed = packed_of<T>(op, weight_ih.cast<const PyPackedWeights&>().core);
+  } else if (is_table) {
+    in.table = packed_of<T>(op, weight_ih.cast<const PyProjectionTable&>().core);
+    in.packed = in.table.weights();
+    in.tokens = tokens;
+  }
   // Shapes are checked by the core; here they only size the outputs.
-  expect_ndim(op, "x", in.x, batch_first ? "(B, T, I)" : "(T, B, I)", 3);
-  expect_ndim(op, "weight_hh", in.weight_hh, "(G*H, H)", 2);
-  const index B = in.x.shape[batch_first ? 0 : 1], H = in.weight_hh.shape[1];
+  if (is_table)
+    expect_ndim(op, "x", tokens.view, batch_first ? "(B, T)" : "(T, B)", 2);
+  else
+    expect_ndim(op, "x", in.x, batch_first ? "(B, T, I)" : "(T, B, I)", 3);
+  if (arrays) expect_ndim(op, "weight_hh", in.weight_hh, "(G*H, H)", 2);
+  const index* shape = is_table ? tokens.view.shape : in.x.shape;
+  const index B = shape[batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
   py::object output = py::none(), c_n = py::none();
   RnnOutputs<T> result;
   if (!out.is_none()) {
-    result.output = checked_out<T>(op, out, in_x.array);
+    result.output = checked_out<T>(op, out, is_table ? py::array(tokens.array) : in_x.array);
     output = out;
   } else if (return_sequences) {
-    auto y = new_array<T>({in.x.shape[0], in.x.shape[1], H});
+    auto y = new_array<T>({shape[0], shape[1], H});
     result.output = view_of(y);
     output = y;
   }
@@ -118,7 +180,7 @@ py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, 
   auto kept = std::make_unique<PyWorkspace>();
   Workspace<T> workspace;
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     rnn_forward<T>(options, in, result, return_workspace ? &workspace : nullptr);
   }
   if (!return_workspace) return py::make_tuple(output, h_n, c_n, py::none());
@@ -154,7 +216,7 @@ py::tuple backward(const PyWorkspace& kept, const Workspace<T>& workspace, const
       make(kept.bias_ih, {GH}, g.bias_ih), make(kept.bias_hh, {GH}, g.bias_hh), make(kept.h0, {B, H}, g.h0),
       make(kept.c0, {B, H}, g.c0));
   {
-    py::gil_scoped_release nogil;
+    NoGil nogil;
     rnn_backward<T>(workspace, dy, dh, dc, g);
   }
   return result;
@@ -169,16 +231,49 @@ void bind_rnn(py::module_& m) {
         return std::visit([](const auto& core) { return core.bytes(); }, w.core);
       });
 
+  py::class_<PyProjectionTable>(m, "ProjectionTable", "W x + bias of every row of an embedding; see pack_weights.")
+      .def_property_readonly("nbytes", [](const PyProjectionTable& t) {
+        return std::visit([](const auto& core) { return core.bytes(); }, t.core);
+      });
+
+  py::class_<PyPackedWeights>(m, "PackedWeights", "Weights in the order in which the kernels read them; see pack_weights.")
+      .def_property_readonly("nbytes", [](const PyPackedWeights& p) {
+        return std::visit([](const auto& core) { return core.bytes(); }, p.core);
+      })
+      .def_property_readonly("precision", [](const PyPackedWeights& p) {
+        if (p.core.index() == 1) return "float64";
+        const Precision precision = std::get<0>(p.core).precision();
+        return precision == Precision::full ? "float32" : precision == Precision::int8 ? "int8" : "bfloat16";
+      })
+      .def("project", [](const PyPackedWeights& p, const py::object& embedding) {
+        return std::visit([&](const auto& core) { return project(core, embedding); }, p.core);
+      }, py::arg("embedding"),
+      "The table W x + bias for every row x of `embedding` (V, I): passed to rnn, lstm or gru in place of the weights, with\n"
+      "token numbers (B, T) in place of x, it leaves only the recurrent product to compute.");
+
+  m.def("pack_weights", [](int cell, const py::object& weight_ih, const py::object& weight_hh, const py::object& bias_ih,
+                           const py::object& bias_hh, const std::string& precision) {
+    if (cell < 0 || cell >= kCells) throw py::value_error("[pack_weights] cell: expected 0 to 3");
+    const bool wide = is_double(layout(Cell(cell)).name, "weight_ih", weight_ih);
+    if (wide && !precision.empty()) fail_type("pack_weights", "weight_ih", "dtype float32 for " + precision, "float64");
+    const auto run = wide ? pack<double> : pack<float>;
+    return run(Cell(cell), weight_ih, weight_hh, bias_ih, bias_hh,
+               precision == "bfloat16" ? Precision::bfloat16 : precision == "int8" ? Precision::int8 : Precision::full);
+  });
+
   m.def("rnn_forward", [](int cell, const py::tuple& gate, const py::tuple& candidate, const py::tuple& output,
                           const py::object& x, const py::object& weight_ih, const py::object& weight_hh,
                           const py::object& bias_ih, const py::object& bias_hh, const py::object& h0,
                           const py::object& c0, const py::object& lengths, const py::object& mask,
                           const py::object& recurrent_mask, bool reverse, bool batch_first, bool return_sequences,
-                          bool return_workspace, const py::object& out) {
+                          bool return_workspace, const py::object& out, index checkpoint) {
     if (cell < 0 || cell >= kCells) throw py::value_error("[rnn_forward] cell: expected 0 to 3");
-    const auto run = is_double(layout(Cell(cell)).name, "x", x) ? forward<double> : forward<float>;
+    const bool wide = py::isinstance<PyProjectionTable>(weight_ih)
+                          ? weight_ih.cast<const PyProjectionTable&>().core.index() == 1
+                          : is_double(layout(Cell(cell)).name, "x", x);
+    const auto run = wide ? forward<double> : forward<float>;
     return run(Cell(cell), gate, candidate, output, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, lengths, mask,
-               recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out);
+               recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out, checkpoint);
   });
 
   m.def("rnn_backward", [](const PyWorkspace& w, const py::object& grad_output, const py::object& grad_h_n,

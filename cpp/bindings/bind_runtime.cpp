@@ -3,6 +3,8 @@
 
 #include "arrays.hpp"
 #include "fastrnn/runtime.hpp"
+#include "plan.hpp"
+#include "threads.hpp"
 
 namespace fastrnn::bindings {
 
@@ -11,13 +13,19 @@ void bind_runtime(py::module_& m) {
   m.def("available_isas", &available_isas);
   m.def("current_isa", &current_isa);
   m.def("use_isa", &use_isa, py::arg("name"));
+  m.def("native_precisions", &native_precisions);
+  m.def("skip_native", &skip_native);  // for tests
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("threads"));
-  m.def("has_openmp", &has_openmp);
+  m.def("thread_source", &thread_source);
+  // for bench/plan.py: 0 automatic, 1 by rows, 2 by units
+  m.def("force_split", [](int split) { forced_split.store(Split(split)); });
+  m.def("assume_processors", &assume_processors);  // for tests
   m.def("compiler", &compiler);
   m.def("version", &version);
   m.def("cached_memory", &cached_memory);
   m.def("release_memory", &release_memory);
+  m.def("measure_peak", &measure_peak, py::arg("threads"), py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace fastrnn::bindings

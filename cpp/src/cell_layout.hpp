@@ -26,10 +26,10 @@ struct CellLayout {
 };
 
 inline const CellLayout& layout(Cell cell) {
-  static const Side one{1, {0}, {0}}, four{4, {0, 1, 2, 3}, {0, 1, 2, 3}}, none{0, {}, {}};
-  static const Side gru_x{3, {0, 1, 2}, {0, 1, 2}}, gru_h{3, {0, 1, 3}, {0, 1, 2}};
-  static const Side two{2, {0, 1}, {0, 1}}, candidate{1, {0}, {2}}, candidate_all{1, {2}, {2}};
-  static const CellLayout layouts[kCells] = {
+  static constexpr Side one{1, {0}, {0}}, four{4, {0, 1, 2, 3}, {0, 1, 2, 3}}, none{0, {}, {}};
+  static constexpr Side gru_x{3, {0, 1, 2}, {0, 1, 2}}, gru_h{3, {0, 1, 3}, {0, 1, 2}};
+  static constexpr Side two{2, {0, 1}, {0, 1}}, candidate{1, {0}, {2}}, candidate_all{1, {2}, {2}};
+  static constexpr CellLayout layouts[kCells] = {
       {"rnn", 1, 1, 1, false, {1, 0}, {0, 0}, {one, none}, {one, none}, one, {one, none}},
       {"lstm", 4, 4, 1, true, {4, 0}, {0, 0}, {four, none}, {four, none}, four, {four, none}},
       {"gru", 3, 4, 1, false, {4, 0}, {0, 0}, {gru_x, none}, {gru_h, none}, gru_x, {gru_h, none}},

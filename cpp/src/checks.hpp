@@ -42,6 +42,13 @@ void expect_ndim(const std::string& op, const std::string& argument, const View<
   if (v.ndim != ndim) fail(op, argument, "shape " + letters, shape_text(v));
 }
 
+inline const char* activation_name(ActivationKind kind) {
+  static const char* const names[kActivationKinds] = {
+      "linear", "tanh", "sigmoid", "relu", "hard_sigmoid", "elu", "leaky_relu", "softsign", "softplus", "scaled_tanh",
+      "affine", "thresholded_relu", "selu", "gelu", "silu", "exponential"};
+  return names[int(kind)];
+}
+
 template <class T>
 void expect_activation(const std::string& op, const std::string& argument, const Activation<T>& act) {
   const int kind = int(act.kind);

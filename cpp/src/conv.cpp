@@ -7,53 +7,17 @@
 #include <algorithm>
 #include <vector>
 
-#include "checks.hpp"
 #include "dispatch.hpp"
 #include "fastrnn/ops.hpp"
 #include "memory.hpp"
-#include "packing.hpp"
 #include "plan.hpp"
+#include "taps.hpp"
 #include "threads.hpp"
-#include "workspace.hpp"
 
 namespace fastrnn {
 namespace {
 
-constexpr index kBlockRows = 480;  // a multiple of every register tile
 constexpr index kShards = 8;
-
-struct Block {
-  index b, first, last;
-};
-
-std::vector<Block> blocks(index batch, index rows) {
-  std::vector<Block> list;
-  const index per = std::max<index>(1, (rows + kBlockRows - 1) / kBlockRows);
-  for (index b = 0; b < batch; ++b)
-    for (index i = 0; i < per; ++i) list.push_back({b, rows * i / per, rows * (i + 1) / per});
-  return list;
-}
-
-// The taps of a window in rows of `width` values that stand `pitch` apart.
-Runs window_runs(index kernel, index dilation, index width, index pitch) {
-  Runs runs;
-  for (index k = 0; k < kernel; ++k) runs.add(k * dilation * pitch, width);
-  return runs;
-}
-
-// weight (F, C, K) as a product operand. Forward: rows (k, c), columns f; backward: rows (K-1-k, f), columns c.
-template <class T>
-Buffer<T> pack_taps(const View<const T>& weight, bool backward, int L) {
-  const index F = weight.shape[0], C = weight.shape[1], K = weight.shape[2];
-  const index depth = backward ? F : C, columns = backward ? C : F;
-  const index by_row = weight.stride[backward ? 0 : 1], by_column = weight.stride[backward ? 1 : 0];
-  Buffer<T> packed(size_t(std::max<index>(1, panels_of(columns, L) * L * K * depth)));
-  for (index n = 0; n < columns; n += L)
-    for (index k = 0; k < K; ++k)
-      pack_panel(weight.data + (backward ? K - 1 - k : k) * weight.stride[2] + n * by_column, by_row, by_column, depth,
-                 std::min<index>(L, columns - n), L, packed.data() + (n / L * K + k) * depth * L, L);
-  return packed;
-}
 
 // Rows [first, last) of one sequence x (T, C); those outside 0..T-1 are zero. Returns x itself where nothing is.
 template <class T>
@@ -69,39 +33,19 @@ const T* padded_rows(const T* x, index time, index channels, index first, index 
   return scratch;
 }
 
-void check_padding(const ConvShape& s) {
-  // far beyond any use, and small enough that no product of two sizes below overflows
-  constexpr index kLimit = index(1) << 31;
-  for (index value : {s.kernel, s.dilation, s.stride})
-    if (value < 1 || value >= kLimit)
-      fail("conv1d", "kernel, dilation and stride", "1 to 2^31 - 1", std::to_string(value));
-  if (s.window() >= kLimit) fail("conv1d", "dilation", "a window below 2^31 steps", std::to_string(s.window()));
-  if (s.pad_left < 0 || s.pad_right < 0 || s.pad_left >= s.window() || s.pad_right >= s.window())
-    fail("conv1d", "padding", "0 to window - 1 = " + std::to_string(s.window() - 1),
-         std::to_string(s.pad_left) + " and " + std::to_string(s.pad_right));
-}
-
-index rows_needed(const ConvShape& s, index outputs) { return (outputs - 1) * s.stride + s.window(); }
-
 }  // namespace
 
 template <class T>
 void conv1d(const ConvShape& s, const T* x, const View<const T>& weight, const View<const T>& bias,
             Activation<T> activation, T* y) {
-  check_padding(s);
+  check_padding("conv1d", s);
   const KernelTable<T>& kernels = active_kernels<T>();
   const int L = kernels.lanes;
   const index outputs = s.out_time();
-  const Buffer<T> packed = pack_taps(weight, false, L);
-  Buffer<T> packed_bias;
-  if (bias) {
-    packed_bias = Buffer<T>(size_t(panels_of(s.filters, L) * L));
-    for (index n = 0; n < s.filters; n += L)
-      pack_panel(bias.data + n * bias.stride[0], 0, bias.stride[0], 1, std::min<index>(L, s.filters - n), L,
-                 packed_bias.data() + n, L);
-  }
+  const Buffer<T> packed = pack_taps(kernels, weight, false);
+  const Buffer<T> packed_bias = pack_filter_bias(kernels, bias, s.filters);
   const Runs runs = window_runs(s.kernel, s.dilation, s.channels, s.channels);
-  const std::vector<Block> work = blocks(s.batch, outputs);
+  const std::vector<Block> work = row_blocks(s.batch, outputs);
   const double flops = 2.0 * double(s.batch * outputs) * double(s.kernel * s.channels) * double(s.filters);
   const int threads = plan_threads(flops, index(work.size()));
   const index scratch_rows = rows_needed(s, std::min<index>(std::max<index>(outputs, 1), kBlockRows));
@@ -226,18 +170,18 @@ struct ConvBackward {
 template <class T>
 void conv1d_backward(const ConvShape& s, const T* x, const View<const T>& weight, Activation<T> activation,
                      const T* y, const T* grad_y, T* grad_x, T* grad_weight, T* grad_bias) {
-  check_padding(s);
+  check_padding("conv1d", s);
   if (needs_input(activation))
     fail("conv1d_backward", "activation", "one whose derivative follows from its output", "one that needs its input");
   const KernelTable<T>& kernels = active_kernels<T>();
   const int L = kernels.lanes;
   ConvBackward<T> task{s, kernels, x, y, grad_y, activation, grad_x, s.out_time(), panels_of(s.filters, L) * L,
                        {}, window_runs(s.kernel, s.dilation, s.channels, s.channels), {}, {}};
-  if (grad_x) task.packed = pack_taps(weight, true, L);
+  if (grad_x) task.packed = pack_taps(kernels, weight, true);
   task.z_runs = window_runs(s.kernel, s.dilation, s.filters, task.pitch);
   for (index n = 0; n < task.pitch; n += L) task.columns.push_back(n);
 
-  const std::vector<Block> work = blocks(s.batch, s.time);
+  const std::vector<Block> work = row_blocks(s.batch, s.time);
   const index shards = std::min<index>(kShards, std::max<index>(1, index(work.size())));
   const index taps = s.kernel * s.channels, shard_size = (taps + 1) * task.pitch;
   Buffer<T> sums = zeros<T>(size_t(shards * shard_size));

@@ -14,6 +14,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
 
 namespace fastrnn {
 namespace {
@@ -44,6 +47,12 @@ Pool& pool() {
   static Pool* p = new Pool;
   return *p;
 }
+
+#if !defined(_WIN32)
+// A child process has no thread that could unlock what another thread of its parent had locked.
+const int at_fork = pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); },
+                                   [] { pool().mutex.unlock(); });
+#endif
 
 // Four classes per power of two: at most a quarter is wasted, and sizes that differ a little share blocks.
 size_t size_class(size_t bytes) {

@@ -36,7 +36,7 @@ class Buffer {
 template <class T>
 Buffer<T> zeros(size_t count) {
   Buffer<T> b(count);
-  for (size_t i = 0; i < count; ++i) b.data()[i] = T(0);
+  for (size_t i = 0; i < count; ++i) b.data()[i] = T{};
   return b;
 }
 

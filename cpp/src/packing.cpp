@@ -1,19 +1,47 @@
-// Packing is O(weights), once per call (forward) or once per workspace (backward); plain loops are enough.
 #include "packing.hpp"
 
 #include <algorithm>
 
+#include "plan.hpp"
+#include "threads.hpp"
+
 namespace fastrnn {
+namespace {
+
+// Moving a value costs about this many operations' time.
+constexpr double kMoveCost = 4;
+
+template <class F>
+void for_panels(index panels, index values_per_panel, const F& f) {
+  const double cost = kMoveCost * double(panels) * double(values_per_panel);
+  run_tasks(plan_threads(cost, std::max<index>(panels, 1)), panels, [&](int, index p) { f(p); });
+}
+
+}  // namespace
 
 template <class T>
-Buffer<T> pack_forward(const View<const T>& weight, const Side& side, index hidden, int lanes) {
-  const index K = weight.shape[1], P = panels_of(hidden, lanes), C = side.count;
-  Buffer<T> packed(size_t(std::max<index>(P * K * C * lanes, 1)));
-  for (index p = 0; p < P; ++p)
+void pack_panel(const KernelTable<T>& kernels, const T* data, index stride_k, index stride_n, index K, index N,
+                T* packed, index row_stride) {
+  if (stride_k == 1) {  // the usual weights: N rows of K values
+    kernels.transpose(N, K, data, stride_n, packed, row_stride);
+  } else {
+    for (index k = 0; k < K; ++k)
+      for (index n = 0; n < N; ++n) packed[k * row_stride + n] = data[k * stride_k + n * stride_n];
+  }
+  for (index k = 0; N < kernels.lanes && k < K; ++k)
+    std::fill(packed + k * row_stride + N, packed + k * row_stride + kernels.lanes, T(0));
+}
+
+template <class T>
+Buffer<T> pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden) {
+  const int L = kernels.lanes;
+  const index K = weight.shape[1], P = panels_of(hidden, L), C = side.count;
+  Buffer<T> packed(size_t(std::max<index>(P * K * C * L, 1)));
+  for_panels(P, K * C * L, [&](index p) {
     for (index c = 0; c < C; ++c)
-      pack_panel(weight.data + (side.gate[c] * hidden + p * lanes) * weight.stride[0], weight.stride[1],
-                  weight.stride[0], K, std::min<index>(lanes, hidden - p * lanes), lanes,
-                  packed.data() + p * K * C * lanes + c * lanes, C * lanes);
+      pack_panel(kernels, weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0], weight.stride[1],
+                 weight.stride[0], K, std::min<index>(L, hidden - p * L), packed.data() + (p * K * C + c) * L, C * L);
+  });
   return packed;
 }
 
@@ -35,63 +63,66 @@ Buffer<T> pack_bias(const View<const T>& bias_ih, const View<const T>& bias_hh, 
 }
 
 template <class T>
-Buffer<T> pack_backward(const View<const T>& weight, const Side& side, index hidden, int lanes) {
+Buffer<T> pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden) {
+  const int L = kernels.lanes;
   const index N = weight.shape[1], K = hidden * side.count;
-  Buffer<T> packed(size_t(std::max<index>(panels_of(N, lanes) * K * lanes, 1)));
-  T* at = packed.data();
-  for (index p = 0; p < panels_of(hidden, lanes); ++p) {
-    const index units = std::min<index>(lanes, hidden - p * lanes);
-    for (int c = 0; c < side.count; ++c, at += units * lanes)
-      for (index n = 0; n < N; n += lanes)
-        pack_panel(weight.data + (side.gate[c] * hidden + p * lanes) * weight.stride[0] + n * weight.stride[1],
-                    weight.stride[0], weight.stride[1], units, std::min<index>(lanes, N - n), lanes,
-                    at + n / lanes * K * lanes, lanes);
-  }
+  Buffer<T> packed(size_t(std::max<index>(panels_of(N, L) * K * L, 1)));
+  for_panels(panels_of(N, L), K * L, [&](index n) {
+    T* at = packed.data() + n * K * L;
+    for (index p = 0; p < panels_of(hidden, L); ++p) {
+      const index units = std::min<index>(L, hidden - p * L);
+      for (int c = 0; c < side.count; ++c, at += units * L)
+        pack_panel(kernels, weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0] + n * L * weight.stride[1],
+                   weight.stride[0], weight.stride[1], units, std::min<index>(L, N - n * L), at, L);
+    }
+  });
   return packed;
 }
 
-Runs backward_runs(const Side& side, int slots, index hidden, int lanes) {
+Runs backward_runs(const Side& side, index hidden, int lanes, index plane) {
   Runs runs;
   for (index p = 0; p < panels_of(hidden, lanes); ++p)
     for (int c = 0; c < side.count; ++c)
-      runs.add((p * slots + side.slot[c]) * lanes, std::min<index>(lanes, hidden - p * lanes));
+      runs.add(p * plane + side.slot[c] * lanes, std::min<index>(lanes, hidden - p * lanes));
   return runs;
 }
 
-std::vector<index> side_columns(const Side& side, int slots, index hidden, int lanes) {
+std::vector<index> side_columns(const Side& side, index hidden, int lanes, index plane) {
   std::vector<index> columns;
   for (index p = 0; p < panels_of(hidden, lanes); ++p)
-    for (int c = 0; c < side.count; ++c) columns.push_back((p * slots + side.slot[c]) * lanes);
+    for (int c = 0; c < side.count; ++c) columns.push_back(p * plane + side.slot[c] * lanes);
   return columns;
 }
 
 template <class T>
-void unpack_gradient(const T* packed, index stride, const Side& side, index hidden, int lanes, const View<T>& grad) {
-  for (int c = 0; c < side.count; ++c)
-    for (index u = 0; u < hidden; ++u) {
-      const T* column = packed + (u / lanes * side.count + c) * lanes + u % lanes;
-      T* row = grad.data + (side.gate[c] * hidden + u) * grad.stride[0];
-      const index J = grad.ndim == 2 ? grad.shape[1] : 1;
-      for (index j = 0; j < J; ++j) row[j * grad.stride[1]] = column[j * stride];
+void unpack_gradient(const KernelTable<T>& kernels, T* sums, index shards, index size, index stride, const Side& side,
+                     index hidden, const View<T>& grad) {
+  const int L = kernels.lanes;
+  const index J = grad.ndim == 2 ? grad.shape[1] : 1;
+  for_panels(panels_of(hidden, L), shards * J * side.count * L, [&](index p) {
+    const index width = side.count * L, units = std::min<index>(L, hidden - p * L);
+    for (index i = 1; i < shards; ++i)
+      for (index j = 0; j < J; ++j)
+        kernels.add(width, sums + i * size + j * stride + p * width, sums + j * stride + p * width);
+    for (int c = 0; c < side.count; ++c) {
+      const T* from = sums + p * width + c * L;
+      T* to = grad.data + (side.gate[c] * hidden + p * L) * grad.stride[0];
+      if (grad.ndim == 1 || grad.stride[1] == 1) {
+        kernels.transpose(J, units, from, stride, to, grad.stride[0]);
+        continue;
+      }
+      for (index u = 0; u < units; ++u)
+        for (index j = 0; j < J; ++j) to[u * grad.stride[0] + j * grad.stride[1]] = from[j * stride + u];
     }
-}
-
-template <class T>
-void pack_panel(const T* data, index stride_k, index stride_n, index K, index N, int lanes, T* packed,
-                 index row_stride) {
-  for (index k = 0; k < K; ++k) {
-    T* row = packed + k * row_stride;
-    for (index n = 0; n < N; ++n) row[n] = data[k * stride_k + n * stride_n];
-    for (index n = N; n < lanes; ++n) row[n] = T(0);
-  }
+  });
 }
 
 #define FASTRNN_INSTANTIATE(T)                                                                                      \
-  template Buffer<T> pack_forward(const View<const T>&, const Side&, index, int);                                   \
+  template Buffer<T> pack_forward(const KernelTable<T>&, const View<const T>&, const Side&, index);                 \
   template Buffer<T> pack_bias(const View<const T>&, const View<const T>&, const CellLayout&, int, index, int);     \
-  template Buffer<T> pack_backward(const View<const T>&, const Side&, index, int);                                  \
-  template void unpack_gradient(const T*, index, const Side&, index, int, const View<T>&);                          \
-  template void pack_panel(const T*, index, index, index, index, int, T*, index);
+  template Buffer<T> pack_backward(const KernelTable<T>&, const View<const T>&, const Side&, index);                \
+  template void unpack_gradient(const KernelTable<T>&, T*, index, index, index, const Side&, index, const View<T>&); \
+  template void pack_panel(const KernelTable<T>&, const T*, index, index, index, index, T*, index);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cell_layout.hpp"
+#include "kernels/kernel_table.hpp"
 #include "memory.hpp"
 
 namespace fastrnn {
@@ -26,7 +27,7 @@ struct Runs {
 
 // (G*H, K) -> (P, K, side.count, L): the forward operand.
 template <class T>
-Buffer<T> pack_forward(const View<const T>& weight, const Side& side, index hidden, int lanes);
+Buffer<T> pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden);
 
 // (P, accumulators, L) from the two biases, either of which may be missing.
 template <class T>
@@ -35,19 +36,23 @@ Buffer<T> pack_bias(const View<const T>& bias_ih, const View<const T>& bias_hh, 
 
 // (G*H, N) -> (N/L, K, L) with K over (panel, slot of the side, unit): the operand that takes gate gradients back.
 template <class T>
-Buffer<T> pack_backward(const View<const T>& weight, const Side& side, index hidden, int lanes);
-Runs backward_runs(const Side& side, int slots, index hidden, int lanes);
+Buffer<T> pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden);
+
+// Where that K stands in a row of gate gradients whose panels are `plane` apart.
+Runs backward_runs(const Side& side, index hidden, int lanes, index plane);
 
 // Offsets in a row of gate gradients of the whole vectors that belong to a side, in the order (panel, slot).
-std::vector<index> side_columns(const Side& side, int slots, index hidden, int lanes);
+std::vector<index> side_columns(const Side& side, index hidden, int lanes, index plane);
 
-// The gradient accumulator (rows j, columns as side_columns) -> grad (G*H, J).
+// The sums of the shards (`size` values each; rows j, columns as side_columns), added up in order -> grad (G*H, J).
 template <class T>
-void unpack_gradient(const T* packed, index stride, const Side& side, index hidden, int lanes, const View<T>& grad);
+void unpack_gradient(const KernelTable<T>& kernels, T* sums, index shards, index size, index stride, const Side& side,
+                     index hidden, const View<T>& grad);
 
 // One panel of at most L columns: b(k, n) = data[k*stride_k + n*stride_n] goes to packed[k*row_stride + n], the lanes
 // past N are zero.
 template <class T>
-void pack_panel(const T* data, index stride_k, index stride_n, index K, index N, int lanes, T* packed, index row_stride);
+void pack_panel(const KernelTable<T>& kernels, const T* data, index stride_k, index stride_n, index K, index N,
+                T* packed, index row_stride);
 
 }  // namespace fastrnn

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 
 #include "fastrnn/runtime.hpp"
 #include "fastrnn/types.hpp"
@@ -16,25 +18,74 @@ inline int plan_threads(double flops, index shares) {
   return int(std::max<index>(1, std::min<index>(shares, index(std::min<double>(num_threads(), worth)))));
 }
 
-// Parts into which the rows of a batch are dealt, the unit of work of a thread. Each sums weight gradients of its own, which
-// are added up in order at the end: the number of shards depends on the shape alone, so results do not depend on the
-// number of threads. Sixteen rows fill the register tiles; large sums are kept fewer times.
-inline index row_shards(index batch, size_t sum_bytes) {
-  constexpr size_t kAllSums = size_t(128) << 20;
-  constexpr index kMost = 8, kRows = 16;
+// How long a team waits for its members, in microseconds: a tenth of the work, at a rate that a small case reaches.
+inline double plan_patience(double flops) { return flops / 20e3 * 0.1; }
+
+// How the recurrence of one call is cut up.
+//
+// By rows: each shard of rows is one thread's from the first step to the last; nobody waits for anybody. By units: one shard, of
+// whose hidden units every thread computes its own at each step; they meet after each step. Results do not depend on the
+// number of threads, and the choice may not either: a shard sums weight gradients of its own, so the number of shards,
+// which depends on the shape alone, decides the order of the sums.
+struct RecurrentPlan {
+  index shards;
+  bool chunked;  // the input product of a chunk of steps comes before its recurrence, rather than with each step
+};
+
+// For bench/plan.py, which measures what each choice costs: automatic unless set.
+enum class Split : int { automatic, rows, units };
+inline std::atomic<Split> forced_split{Split::automatic};
+
+inline RecurrentPlan plan_recurrent(index batch, index inputs, index hidden, index slots, size_t value) {
+  constexpr index kMostShards = 8, kRows = 16;       // sixteen rows fill the register tiles
+  constexpr index kFewRows = 8;                       // too few for the register tiles when shared out
+  constexpr size_t kCore = size_t(1) << 20;          // weights that a core's own cache no longer holds
+  constexpr size_t kAllSums = size_t(128) << 20;     // weight gradients are summed once per shard
+  const size_t recurrent = size_t(slots * hidden * hidden) * value, weights = size_t(slots * hidden * inputs) * value + recurrent;
+  const Split wanted = forced_split.load(std::memory_order_relaxed);
+  const bool units = wanted == Split::automatic ? batch < kFewRows || recurrent >= kCore : wanted == Split::units;
+  if (units) return {1, true};
   index shards = std::max<index>(1, std::min<index>(batch, 2));
-  while (2 * shards <= kMost && 2 * shards * kRows <= batch && 2 * size_t(shards) * sum_bytes <= kAllSums) shards *= 2;
-  return shards;
+  while (2 * shards <= kMostShards && 2 * shards * kRows <= batch && 2 * size_t(shards) * weights <= kAllSums) shards *= 2;
+  return {shards, false};
+}
+
+// Threads of a shard that is cut up by units: a step must be worth the meeting at its end.
+inline int plan_members(double flops_per_step, index panels) {
+  // On a virtual machine a meeting takes 0.05 microseconds or 0.6, by where its processors happen to run; the constant
+  // loses little in either.
+  constexpr double kWorkPerMeeting = 8e4;
+  return int(std::max<index>(1, std::min<index>(panels, index(flops_per_step / kWorkPerMeeting))));
+}
+
+// Steps whose input product is computed at once: rows enough for the register tiles, and to pay for reading weights that
+// no cache of a core holds; few enough bytes to stay in cache.
+inline index projected_steps(index rows, size_t bytes_per_row, size_t weight_bytes, index steps) {
+  constexpr size_t kCacheBytes = size_t(256) << 10;
+  const index enough = weight_bytes > (size_t(2) << 20) ? 256 : 48;
+  rows = std::max<index>(rows, 1);
+  const index by_cache = index(kCacheBytes / std::max<size_t>(1, bytes_per_row * size_t(rows)));
+  return std::max<index>(1, std::min(steps, std::max(by_cache, (enough + rows - 1) / rows)));
 }
 
 // Steps whose gate gradients are turned into weight gradients together: enough rows for a long inner product, few
-// enough bytes to be still in the cache of the core that wrote them.
-inline index chunk_steps(index rows, size_t bytes_per_row, index steps) {
+// enough bytes to be still in the cache of the core that wrote them. Sums that do not fit a cache are read and
+// written once per chunk: then a chunk is longer.
+inline index chunk_steps(index rows, size_t bytes_per_row, size_t sum_bytes, index steps) {
   constexpr size_t kCacheBytes = size_t(256) << 10;
-  constexpr index kRows = 64;
+  const index enough = sum_bytes > (size_t(2) << 20) ? 256 : 64;
   const index by_cache = index(kCacheBytes / std::max<size_t>(1, bytes_per_row * size_t(std::max<index>(rows, 1))));
-  const index by_rows = (kRows + rows - 1) / std::max<index>(rows, 1);
+  const index by_rows = (enough + rows - 1) / std::max<index>(rows, 1);
   return std::max<index>(1, std::min(steps, std::max(by_cache, by_rows)));
+}
+
+// Steps from one state that is kept to the next, where what lies between is computed again: whole chunks, so that the
+// weight gradients are summed in the same order. `wanted` -1: about as many as there are such states. 0: keep all.
+inline index plan_checkpoint(index wanted, index chunk, index steps) {
+  if (wanted == 0) return 0;
+  if (wanted < 0) wanted = index(std::ceil(std::sqrt(double(steps))));
+  const index every = wanted > steps ? steps : (wanted + chunk - 1) / chunk * chunk;
+  return every < steps ? every : 0;
 }
 
 }  // namespace fastrnn

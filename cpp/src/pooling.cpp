@@ -37,14 +37,12 @@ struct Window {
 
 template <class T>
 void max_pool1d(const PoolShape& s, const T* x, T* y, int32_t* indices) {
+  const auto& kernels = active_kernels<T>();
   for_batch(s.batch, s.time * s.channels, [&](index b) {
     for (index o = 0; o < s.out_time; ++o) {
       const index at = (b * s.out_time + o) * s.channels;
       const Window w(s, o);
-      std::copy_n(x + (b * s.time + w.first) * s.channels, s.channels, y + at);
-      std::fill_n(indices + at, s.channels, int32_t(w.first));
-      for (index t = w.first + 1; t < w.last; ++t)
-        take_max(s.channels, x + (b * s.time + t) * s.channels, int32_t(t), y + at, indices + at);
+      kernels.max_rows(w.first, w.last, s.channels, x + b * s.time * s.channels, y + at, indices + at);
     }
   });
 }

@@ -1,13 +1,16 @@
 // Backpropagation through time.
 //
-// A thread walks the rows of a shard from the last step to the first: gate gradients go into a small ring, dx follows at
-// once. After every chunk of steps the chunk's gate gradients, still in cache, become weight gradients with
-// K = rows of the chunk. Every shard sums its own; the sums are added up in order at the end, so that they do not depend
-// on the number of threads. The ring holds two chunks, because a chunk's first product reads the last step of the one before.
+// A team walks the rows of a shard from the last step to the first: gate gradients go into a small ring. After every chunk of
+// steps the chunk's gate gradients, still in cache, become dx and weight gradients with K = rows of the chunk. Every shard
+// sums its own; the sums are added up in order at the end, so that they do not depend on the number of threads. The ring
+// holds two chunks, because a chunk's first product reads the last step of the one before. With checkpoints, the
+// forward values of a stretch of chunks are computed again before the team walks through it.
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "checks.hpp"
+#include "forward_pass.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
 #include "workspace.hpp"
@@ -39,20 +42,28 @@ struct Accumulator {
   Buffer<T> sum;
 
   Accumulator() = default;
-  Accumulator(const Side& side, const State<T>& w, index rows, index shards) {
+  Accumulator(const Side& side, const State<T>& w, index plane, index rows, index shards) {
     const int L = w.kernels->lanes;
-    columns = side_columns(side, w.cell->slots, w.H, L);
-    stride = index(columns.size()) * L;
+    columns = side_columns(side, w.H, L, plane);
+    stride = padded_stride(index(columns.size()) * L, sizeof(T));
     size = rows * stride;
     sum = zeros<T>(size_t(shards * size));
   }
 };
 
-// What a thread needs while it works on a shard.
+// What a team needs while it works on a shard. Gate gradients of a chunk: planes of panels, in a plane the packed rows of
+// the chunk's steps, (slots, L) each.
 template <class T>
 struct Scratch {
   Buffer<T> ring[2], direct, dc, dh_n, through_r;
-  std::vector<index> x_at, h_at, d_at;  // offsets of a chunk's rows in x, h and the ring
+  TraceBuffers<T> trace;  // with checkpoints: of one stretch
+  typename ForwardPass<T>::Scratch forward;
+};
+
+// Offsets of a chunk's rows in x, dx and h; every member has its own.
+struct ChunkRows {
+  std::vector<index> x, dx, h;
+  explicit ChunkRows(index rows) : x(size_t(rows)), dx(size_t(rows)), h(size_t(rows)) {}
 };
 
 template <class T>
@@ -60,40 +71,47 @@ class Backward {
  public:
   Backward(const State<T>& w, const View<const T>& grad_output, const View<const T>& grad_h_n,
            const View<const T>& grad_c_n, const RnnGradients<T>& g)
-      : w(w), cell(*w.cell), dy(grad_output), dh_n(grad_h_n), dc_n(grad_c_n), g(g), shards(index(w.shards.size())) {
-    for (const Shard<T>& s : w.shards) {
-      rows = std::max(rows, s.rows());
-      steps = std::max(steps, s.schedule.steps());
-      total += double(s.schedule.total());
+      : w(w), cell(*w.cell), dy(grad_output), dh_n(grad_h_n), dc_n(grad_c_n), g(g), shards(index(w.shards.size())),
+        rows(w.rows), chunk(w.chunk) {
+    if (w.checkpoint > 0) {
+      inputs.x = w.x;
+      forward.emplace(w, *w.weights.state, inputs, no_outputs);
     }
-    chunk = chunk_steps(rows, size_t(w.gates_stride) * sizeof(T), steps);
     const int L = w.kernels->lanes;
-    x_runs = backward_runs(cell.x_all, cell.slots, w.H, L);
-    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, w, w.I, shards);
-    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, w, 1, shards);
+    row_values = cell.slots * L;
+    panels = panels_of(w.H, L);
+    plane = chunk * rows * row_values;
+    x_runs = backward_runs(cell.x_all, w.H, L, plane);
+    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, w, plane, w.I, shards);
+    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, w, plane, 1, shards);
     for (int p = 0; p < cell.phases; ++p) {
-      h_runs[p] = backward_runs(cell.h_all[p], cell.slots, w.H, L);
-      if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], w, w.H, shards);
-      if (g.bias_hh) d_bias_hh[p] = Accumulator<T>(cell.h_all[p], w, 1, shards);
+      h_runs[p] = backward_runs(cell.h_all[p], w.H, L, plane);
+      if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], w, plane, w.H, shards);
+      if (g.bias_hh) d_bias_hh[p] = Accumulator<T>(cell.h_all[p], w, plane, 1, shards);
     }
   }
 
   void run() {
-    const double flops = 4.0 * total * double(cell.gates * w.H) * double(w.I + w.H);
-    const int threads = plan_threads(flops, shards);
-    std::vector<Scratch<T>> scratch(static_cast<size_t>(threads));
-    const size_t state = size_t(std::max<index>(rows, 1) * w.state_stride), chunk_rows = size_t(chunk * rows);
+    const double flops = (forward ? 6.0 : 4.0) * w.total * double(cell.gates * w.H) * double(w.I + w.H);
+    const int threads = plan_threads(flops, shards * w.members);
+    std::vector<Scratch<T>> scratch(size_t(std::min<index>(threads, shards)));
+    index stretch = 0;  // its rows, which are most in the first
+    for (const Shard<T>& s : w.shards)
+      stretch = std::max(stretch, s.schedule.start[size_t(std::min(w.checkpoint, s.schedule.steps()))]);
+    const size_t state = size_t(std::max<index>(rows, 1) * w.state_stride);
     for (Scratch<T>& t : scratch) {
-      for (auto& half : t.ring) half = Buffer<T>(std::max<size_t>(chunk_rows, 1) * size_t(w.gates_stride));
+      for (auto& half : t.ring) half = Buffer<T>(size_t(std::max<index>(plane * panels, 1)));
       t.direct = Buffer<T>(state);
       t.dh_n = Buffer<T>(state);
       t.through_r = Buffer<T>(state);
       if (cell.has_c) t.dc = Buffer<T>(state);
-      t.x_at.resize(chunk_rows);
-      t.h_at.resize(chunk_rows);
-      t.d_at.resize(chunk_rows);
+      if (!forward) continue;
+      t.trace = w.trace(rows, stretch, true);
+      t.forward = forward->scratch();
     }
-    run_tasks(threads, shards, [&](int thread, index i) { run_shard(i, scratch[size_t(thread)]); });
+    run_groups(threads, shards, plan_patience(flops), [&](Team& team, int group, index i) {
+      run_shard(i, scratch[size_t(group)], team);
+    });
     finish();
   }
 
@@ -102,79 +120,111 @@ class Backward {
   RowOffsets offsets(const Shard<T>& s, const index* stride) const {
     return RowOffsets(s.schedule, stride[batch_axis()], stride[1 - batch_axis()]);
   }
-  // Every step has room for all rows, whether they run or not.
-  T* ring_at(Scratch<T>& t, index step) const {
+  T* ring_at(Scratch<T>& t, const Schedule& s, index step) const {
     const index c = step / chunk;
-    return t.ring[c % 2].data() + (step - c * chunk) * rows * w.gates_stride;
+    return t.ring[c % 2].data() + (s.start[step] - s.start[c * chunk]) * row_values;
   }
 
-  void run_shard(index i, Scratch<T>& t) {
+  // For one member of the team: it computes the gate gradients of its own panels, and meets the others after each
+  // product, because the next one reads all panels.
+  void run_shard(index i, Scratch<T>& t, Team& team) {
     const Shard<T>& shard = w.shards[size_t(i)];
     const Schedule& s = shard.schedule;
     const RowOffsets dy_offsets = offsets(shard, dy.stride), dx_offsets = offsets(shard, g.x.stride);
-    zero_padding(g.x, s, w.options.batch_first);
-    std::fill_n(t.direct.data(), shard.rows() * w.state_stride, T(0));
-    gather_rows(dh_n, s, t.dh_n.data(), w.state_stride, w.H);
-    if (cell.has_c) gather_rows(dc_n, s, t.dc.data(), w.state_stride, w.H);
+    if (team.rank == 0) {
+      zero_padding(g.x, s, w.options.batch_first);
+      std::fill_n(t.direct.data(), shard.rows() * w.state_stride, T(0));
+      gather_rows(dh_n, s, t.dh_n.data(), w.state_stride, w.H);
+      if (cell.has_c) gather_rows(dc_n, s, t.dc.data(), w.state_stride, w.H);
+    }
+    team.barrier();
+    ChunkRows at(chunk * rows);
+    Trace<T> trace = shard.trace.from(s, 0, shard.rows(), true);
     for (index end = s.steps(); end > 0;) {
       const index begin = (end - 1) / chunk * chunk;
+      if (forward && (end == s.steps() || end % w.checkpoint == 0))
+        trace = forward->again(shard, (end - 1) / w.checkpoint * w.checkpoint, end, t.trace, t.forward, team);
       for (index step = end - 1; step >= begin; --step) {
         const index active = s.active(step), later = s.active(step + 1);
-        run_step(shard, t, dy_offsets, step, 0, later);       // rows that go on
-        run_step(shard, t, dy_offsets, step, later, active);  // rows that end here
-        if (g.x) input_gradient(t, dx_offsets, step, active);
+        for (int p = 0; p < cell.phases; ++p) {
+          run_step(shard, trace, t, team, dy_offsets, step, p, 0, later);       // rows that go on
+          run_step(shard, trace, t, team, dy_offsets, step, p, later, active);  // rows that end here
+          team.barrier();
+        }
       }
-      weight_gradients(i, t, begin, end);
+      list_rows(shard, trace, dx_offsets, begin, end, at);
+      if (g.x) input_gradient(s, t, team, begin, end, at);
+      weight_gradients(i, trace, t, team, begin, end, at);
       end = begin;
     }
+    if (team.rank > 0) return;
     if (g.h0) initial_gradient(shard, t);
     if (g.c0)
       for (index r = 0; r < shard.rows(); ++r) scatter_row<T>(t.dc.data() + r * w.state_stride, s, r, w.H, g.c0);
   }
 
-  void run_step(const Shard<T>& shard, Scratch<T>& t, const RowOffsets& dy_offsets, index step, index first, index last) {
+  void run_step(const Shard<T>& shard, const Trace<T>& trace, Scratch<T>& t, const Team& team,
+                const RowOffsets& dy_offsets, index step, int p, index first, index last) {
     if (first >= last) return;
-    const bool ends = first >= shard.schedule.active(step + 1);
-    const index h = shard.block(step + 1) * w.state_stride, h_prev = shard.block(step) * w.state_stride;
+    const Schedule& s = shard.schedule;
+    const bool ends = first >= s.active(step + 1);
+    const index h = trace.block(step + 1) * w.state_stride, h_prev = trace.block(step) * w.state_stride;
     BackwardStep<T> b{};
     b.first_row = first;
     b.rows = last - first;
+    b.first_panel = team.begin(panels);
+    b.last_panel = team.end(panels);
+    b.descending = step % 2 != 0;
     b.hidden = w.H;
-    b.gates_stride = w.gates_stride;
+    b.gates_panel = plane;
     b.state_stride = w.state_stride;
     b.grad_h_n = ends && dh_n ? t.dh_n.data() : nullptr;
     b.dy = dy ? dy.data + dy_offsets.base(step) : nullptr;
     b.dy_offset = dy_offsets.at(step);
     b.recurrent_mask = shard.recurrent_mask.data();
-    b.saved = shard.saved ? shard.saved.data() + shard.schedule.start[step] * w.gates_stride : nullptr;
-    b.saved_stride = w.gates_stride;
-    b.h = shard.h.data() + h;
-    b.h_prev = shard.h.data() + h_prev;
-    b.c = shard.c ? shard.c.data() + h : nullptr;
-    b.c_prev = shard.c ? shard.c.data() + h_prev : nullptr;
+    b.saved = trace.saved ? trace.saved + trace.row(step) * w.saved_stride : nullptr;
+    b.saved_stride = w.saved_stride;
+    b.h = trace.h + h;
+    b.h_prev = trace.h + h_prev;
+    b.c = trace.c ? trace.c + h : nullptr;
+    b.c_prev = trace.c ? trace.c + h_prev : nullptr;
+    if (step > trace.begin) {
+      b.dy_ahead = dy_offsets.base(step - 1) - dy_offsets.base(step);
+      b.saved_ahead = (trace.row(step - 1) - trace.row(step)) * w.saved_stride;
+      b.state_ahead = (trace.block(step - 1) - trace.block(step)) * w.state_stride;
+    }
     b.dc = t.dc.data();
     b.direct = t.direct.data();
-    b.gates = ring_at(t, step);
+    b.gates = ring_at(t, s, step);
     b.gate = w.options.gate;
     b.candidate = w.options.candidate;
     b.output = w.options.output;
-    for (int p = 0; p < cell.phases; ++p) {
-      // the first phase takes back what the later step left, a second one what the first has just computed
-      b.next = p > 0 ? b.gates : ends ? nullptr : ring_at(t, step + 1);
-      b.weight_hh_t = w.weight_hh_t[p].data();
-      b.segment = h_runs[p].offset.data();
-      b.segment_length = h_runs[p].length.data();
-      b.segments = h_runs[p].count();
-      w.kernels->backward[int(w.options.cell)][p](b);
-    }
+    // the first phase takes back what the later step left, a second one what the first has just computed
+    b.next = p > 0 ? b.gates : ends ? nullptr : ring_at(t, s, step + 1);
+    b.weight_hh_t = w.weight_hh_t[p].data();
+    b.segment = h_runs[p].offset.data();
+    b.segment_length = h_runs[p].length.data();
+    b.segments = h_runs[p].count();
+    w.kernels->backward[int(w.options.cell)][p](b);
   }
 
-  // C = (gate gradients of a step) . weight, for the rows [0, rows).
-  Gemm<T> take_back(Scratch<T>& t, index step, index active, const Runs& runs, const Buffer<T>& weight, index columns) {
+  void list_rows(const Shard<T>& shard, const Trace<T>& trace, const RowOffsets& dx_offsets, index begin, index end,
+                 ChunkRows& at) const {
+    size_t n = 0;
+    for (index step = begin; step < end; ++step)
+      for (index r = 0; r < shard.schedule.active(step); ++r, ++n) {
+        at.x[n] = shard.x.base(step) + shard.x.at(step)[r];
+        if (g.x) at.dx[n] = dx_offsets.base(step) + dx_offsets.at(step)[r];
+        at.h[n] = (trace.block(step) + r) * w.state_stride;
+      }
+  }
+
+  // C = (gate gradients from `gates` on) . weight.
+  Gemm<T> take_back(const T* gates, index count, const Runs& runs, const Buffer<T>& weight, index columns) {
     Gemm<T> m{};
-    m.rows = active;
-    m.a = ring_at(t, step);
-    m.a_stride = w.gates_stride;
+    m.rows = count;
+    m.a = gates;
+    m.a_stride = row_values;
     m.segment = runs.offset.data();
     m.segment_length = runs.length.data();
     m.segments = runs.count();
@@ -183,52 +233,62 @@ class Backward {
     return m;
   }
 
-  void input_gradient(Scratch<T>& t, const RowOffsets& dx_offsets, index step, index active) {
-    Gemm<T> m = take_back(t, step, active, x_runs, w.weight_ih_t, w.I);
-    m.c = g.x.data + dx_offsets.base(step);
-    m.c_offset = dx_offsets.at(step);
+  // dx of a chunk; members share the columns, or the rows where there are few columns.
+  void input_gradient(const Schedule& s, Scratch<T>& t, const Team& team, index begin, index end, const ChunkRows& at) {
+    const int L = w.kernels->lanes;
+    const index count = s.start[end] - s.start[begin], x_panels = panels_of(w.I, L);
+    Gemm<T> m = take_back(ring_at(t, s, begin), count, x_runs, w.weight_ih_t, w.I);
+    m.c = g.x.data;
+    m.c_offset = at.dx.data();
+    if (x_panels >= 2 * team.size) {
+      const index first = team.begin(x_panels) * L;
+      m.b += first * w.H * cell.x_all.count;
+      m.c += first;
+      m.columns = std::min(w.I, team.end(x_panels) * L) - first;
+    } else {
+      m.rows = team.end(count) - team.begin(count);
+      m.a += team.begin(count) * row_values;
+      m.c_offset += team.begin(count);
+    }
     w.kernels->gemm(m);
   }
 
-  // Adds the rows of the steps [begin, end) to the shard's sums.
-  void weight_gradients(index i, Scratch<T>& t, index begin, index end) {
-    const Shard<T>& shard = w.shards[size_t(i)];
-    const Schedule& s = shard.schedule;
+  // Adds the rows of the steps [begin, end) to the shard's sums, in the columns of this member's panels.
+  void weight_gradients(index i, const Trace<T>& trace, Scratch<T>& t, const Team& team, index begin, index end,
+                        ChunkRows& at) {
+    const Schedule& s = w.shards[size_t(i)].schedule;
+    const int L = w.kernels->lanes;
     Outer<T> o{};
-    for (index step = begin; step < end; ++step)
-      for (index r = 0; r < s.active(step); ++r, ++o.rows) {
-        t.x_at[size_t(o.rows)] = shard.x.base(step) + shard.x.at(step)[r];
-        t.h_at[size_t(o.rows)] = (shard.block(step) + r) * w.state_stride;
-        t.d_at[size_t(o.rows)] = ((step - begin) * rows + r) * w.gates_stride;
-      }
-    o.d = ring_at(t, begin);
-    o.d_offset = t.d_at.data();
-    const auto add = [&](const Accumulator<T>& to, const T* a, const index* at, index last) {
+    o.rows = s.start[end] - s.start[begin];
+    o.d = ring_at(t, s, begin);
+    o.d_stride = row_values;
+    const auto add = [&](const Accumulator<T>& to, const T* a, const index* rows_of_a, index last) {
       if (!to.sum) return;
+      const index vectors = index(to.columns.size()) / panels, first = team.begin(panels) * vectors;
       o.a = a;
-      o.a_offset = at;
+      o.a_offset = rows_of_a;
       o.last = last;
-      o.column = to.columns.data();
-      o.columns = index(to.columns.size());
-      o.c = to.sum.data() + i * to.size;
+      o.column = to.columns.data() + first;
+      o.columns = team.end(panels) * vectors - first;
+      o.c = to.sum.data() + i * to.size + first * L;
       o.c_stride = to.stride;
       w.kernels->outer(o);
     };
     static const T one = 1;
-    add(d_weight_ih, w.x.data, t.x_at.data(), w.I);
+    add(d_weight_ih, w.x.data, at.x.data(), w.I);
     add(d_bias_ih, &one, nullptr, 1);
-    add(d_weight_hh[0], (shard.operand ? shard.operand : shard.h).data(), t.h_at.data(), w.H);
+    add(d_weight_hh[0], trace.operand ? trace.operand : trace.h, at.h.data(), w.H);
     for (int p = 0; p < cell.phases; ++p) add(d_bias_hh[p], &one, nullptr, 1);
     if (cell.phases == 1) return;
-    for (index n = 0; n < o.rows; ++n) t.h_at[size_t(n)] = (s.start[begin] + n) * w.state_stride;
-    add(d_weight_hh[1], shard.reset_h.data(), t.h_at.data(), w.H);  // the second product read r*h_prev
+    for (index n = 0; n < o.rows; ++n) at.h[size_t(n)] = (trace.row(begin) + n) * w.state_stride;
+    add(d_weight_hh[1], trace.reset_h, at.h.data(), w.H);  // the second product read r*h_prev
   }
 
   // dL/dh0 = (gate gradients of the first step) . R * recurrent_mask + what did not pass through R.
   void initial_gradient(const Shard<T>& shard, Scratch<T>& t) {
     const index active = shard.schedule.active(0);
     if (active > 0) {
-      Gemm<T> m = take_back(t, 0, active, h_runs[0], w.weight_hh_t[0], w.H);
+      Gemm<T> m = take_back(ring_at(t, shard.schedule, 0), active, h_runs[0], w.weight_hh_t[0], w.H);
       m.c = t.through_r.data();
       m.c_stride = w.state_stride;
       w.kernels->gemm(m);
@@ -245,9 +305,7 @@ class Backward {
 
   void finish() {
     const auto give = [&](const Accumulator<T>& from, const Side& side, const View<T>& to) {
-      if (!from.sum) return;
-      for (index i = 1; i < shards; ++i) w.kernels->add(from.size, from.sum.data() + i * from.size, from.sum.data());
-      unpack_gradient<T>(from.sum.data(), from.stride, side, w.H, w.kernels->lanes, to);
+      if (from.sum) unpack_gradient(*w.kernels, from.sum.data(), shards, from.size, from.stride, side, w.H, to);
     };
     give(d_weight_ih, cell.x_all, g.weight_ih);
     give(d_bias_ih, cell.x_all, g.bias_ih);
@@ -261,8 +319,11 @@ class Backward {
   const CellLayout& cell;
   const View<const T>&dy, &dh_n, &dc_n;
   const RnnGradients<T>& g;
-  index shards, rows = 0, steps = 0, chunk = 1;  // rows, steps: of the largest shard
-  double total = 0;                              // row steps
+  index shards, rows, chunk;                    // rows: of the largest shard
+  index panels = 1, row_values = 0, plane = 0;  // of the ring: values of a row of a plane, and from plane to plane
+  RnnInputs<T> inputs;                          // with checkpoints: of the second forward pass
+  const RnnOutputs<T> no_outputs{};
+  std::optional<ForwardPass<T>> forward;
   Runs x_runs, h_runs[kMaxPhases];
   Accumulator<T> d_weight_ih, d_weight_hh[kMaxPhases], d_bias_ih, d_bias_hh[kMaxPhases];
 };

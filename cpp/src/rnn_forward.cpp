@@ -1,30 +1,74 @@
-// The forward pass: checks, packing, the time loop.
+// The forward pass: checks, packing, what is kept. The time loop is in forward_pass.hpp.
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
 #include "checks.hpp"
 #include "dispatch.hpp"
+#include "forward_pass.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
+#include "weights.hpp"
 #include "workspace.hpp"
 
 namespace fastrnn {
 namespace {
 
 template <class T>
-void check_forward(const RnnOptions<T>& o, const RnnInputs<T>& in, const RnnOutputs<T>& out) {
+using State = typename Workspace<T>::State;
+
+// Of x and the weights, whichever is wrong: x comes first.
+template <class T>
+void expect_inputs(const RnnOptions<T>& o, const RnnInputs<T>& in) {
+  if (in.x.shape[2] < 1) fail(layout(o.cell).name, "x", "at least one input feature", shape_text(in.x));
   const CellLayout& cell = layout(o.cell);
   const std::string op = cell.name, G = cell.gates == 1 ? "" : std::to_string(cell.gates) + "*";
-  expect_ndim(op, "x", in.x, o.batch_first ? "(B, T, I)" : "(T, B, I)", 3);
-  const index B = in.x.shape[o.batch_first ? 0 : 1], steps = in.x.shape[o.batch_first ? 1 : 0], I = in.x.shape[2];
-  if (I < 1) fail(op, "x", "at least one input feature", shape_text(in.x));
-  expect_ndim(op, "weight_hh", in.weight_hh, "(" + G + "H, H)", 2);
+  if (in.weight_hh.ndim != 2 || in.weight_hh.shape[1] < 1) return;
   const index H = in.weight_hh.shape[1];
-  if (H < 1) fail(op, "weight_hh", "at least one hidden unit", shape_text(in.weight_hh));
   expect_shape(op, "weight_hh", in.weight_hh, "(" + G + "H, H)", {cell.gates * H, H});
-  expect_shape(op, "weight_ih", in.weight_ih, "(" + G + "H, I)", {cell.gates * H, I});
-  if (in.bias_ih) expect_shape(op, "bias_ih", in.bias_ih, "(" + G + "H,)", {cell.gates * H});
-  if (in.bias_hh) expect_shape(op, "bias_hh", in.bias_hh, "(" + G + "H,)", {cell.gates * H});
+  expect_shape(op, "weight_ih", in.weight_ih, "(" + G + "H, I)", {cell.gates * H, in.x.shape[2]});
+}
+
+// Integers in steps of 1/127 hold an h that its activations keep within [-1, 1].
+template <class T>
+void expect_bounded(const RnnOptions<T>& o) {
+  const auto expect = [&](const char* argument, const Activation<T>& act, bool below_zero) {
+    const bool positive = act.kind == ActivationKind::sigmoid || act.kind == ActivationKind::hard_sigmoid;
+    const bool bounded = positive || act.kind == ActivationKind::tanh || act.kind == ActivationKind::softsign;
+    if (below_zero ? !bounded : !positive)
+      fail(layout(o.cell).name, argument,
+           std::string(below_zero ? "tanh, sigmoid, softsign or hard_sigmoid" : "sigmoid or hard_sigmoid") +
+               " with int8 weights, which need an h within [-1, 1]",
+           activation_name(act.kind));
+  };
+  if (o.cell == Cell::lstm) {
+    expect("recurrent_activation", o.gate, true);
+    expect("output_activation", o.output, true);
+  } else {
+    expect("activation", o.candidate, true);
+    if (o.cell != Cell::rnn) expect("recurrent_activation", o.gate, false);  // h' lies between n and h
+  }
+}
+
+template <class T>
+void check_forward(const RnnOptions<T>& o, const RnnInputs<T>& in, const PackedWeights<T>& weights,
+                   const RnnOutputs<T>& out) {
+  const CellLayout& cell = layout(o.cell);
+  const std::string op = cell.name;
+  if (weights.cell() != o.cell)
+    fail(op, "weights", std::string("those of this cell (") + cell.name + ", and the same reset)", "another cell's");
+  const char* steps_letters = o.batch_first ? "(B, T)" : "(T, B)";
+  if (in.table) {
+    expect_ndim(op, "tokens", in.tokens, steps_letters, 2);
+    if (in.table.state->weights.state != weights.state) fail(op, "table", "one made with these weights", "another's");
+  } else {
+    expect_ndim(op, "x", in.x, o.batch_first ? "(B, T, I)" : "(T, B, I)", 3);
+    if (in.x.shape[2] != weights.inputs())
+      fail(op, "x", "I = " + std::to_string(weights.inputs()) + " input features", shape_text(in.x));
+  }
+  const index* shape = in.table ? in.tokens.shape : in.x.shape;
+  const index B = shape[o.batch_first ? 0 : 1], steps = shape[o.batch_first ? 1 : 0], H = weights.hidden();
   if (in.h0) expect_shape(op, "h0", in.h0, "(B, H)", {B, H});
   if (in.c0) expect_shape(op, "c0", in.c0, "(B, H)", {B, H});
   if (in.recurrent_mask) expect_shape(op, "recurrent_mask", in.recurrent_mask, "(B, H)", {B, H});
@@ -45,96 +89,114 @@ void check_forward(const RnnOptions<T>& o, const RnnInputs<T>& in, const RnnOutp
   expect_activation(op, "activation", o.candidate);
   if (cell.gates > 1) expect_activation(op, "recurrent_activation", o.gate);
   if (cell.has_c) expect_activation(op, "output_activation", o.output);
+  if (weights.precision() == Precision::int8) expect_bounded(o);
+  if (!in.table) return;
+  const index V = in.table.rows();
+  for (index i = 0; i < shape[0]; ++i)
+    for (index j = 0; j < shape[1]; ++j) {
+      const index token = in.tokens.data[i * in.tokens.stride[0] + j * in.tokens.stride[1]];
+      if (token < 0 || token >= V)
+        fail(op, "tokens", "values from 0 to V - 1 = " + std::to_string(V - 1), std::to_string(token));
+    }
 }
 
-// Which buffers a call keeps, and for how many steps.
-struct Storage {
-  bool training;   // keeps every step; inference swaps two blocks of h, and updates c in place
-  bool saves;      // the gates
-  bool two_phases;
-};
-
 template <class T>
-Shard<T> make_shard(Schedule&& schedule, const typename Workspace<T>::State& w, const RnnInputs<T>& in, Storage storage) {
+Shard<T> make_shard(Schedule&& schedule, const State<T>& w, const RnnInputs<T>& in) {
   const index stride = w.state_stride, rows = schedule.rows();
   const int batch_axis = w.options.batch_first ? 0 : 1;
-  RowOffsets offsets(schedule, in.x.stride[batch_axis], in.x.stride[1 - batch_axis]);
-  Shard<T> shard{std::move(schedule), std::move(offsets), {}, {}, {}, {}, {}, {}};
-  const index kept = storage.training ? shard.schedule.total() : rows;
-  const index states = storage.training ? rows + kept : 2 * rows;
-  shard.h = Buffer<T>(size_t(states * stride));
-  gather_rows(in.h0, shard.schedule, shard.h.data(), stride, w.H);
-  if (w.cell->has_c) {
-    shard.c = Buffer<T>(size_t((storage.training ? states : rows) * stride));
-    gather_rows(in.c0, shard.schedule, shard.c.data(), stride, w.H);
-  }
-  if (storage.saves) shard.saved = Buffer<T>(size_t(kept * w.gates_stride));
-  if (storage.two_phases) shard.reset_h = Buffer<T>(size_t(kept * stride));
+  const index* steps = in.table ? in.tokens.stride : in.x.stride;
+  RowOffsets offsets(schedule, steps[batch_axis], steps[1 - batch_axis]);
+  TraceBuffers<T> trace = w.trace(rows, schedule.total(), w.kept);
+  Shard<T> shard{std::move(schedule), std::move(offsets), {}, std::move(trace), {}, {}, {}};
+  gather_rows(in.h0, shard.schedule, shard.trace.h.data(), stride, w.H);
+  if (w.cell->has_c) gather_rows(in.c0, shard.schedule, shard.trace.c.data(), stride, w.H);
   if (in.recurrent_mask) {
     shard.recurrent_mask = Buffer<T>(size_t(rows * stride));
     gather_rows(in.recurrent_mask, shard.schedule, shard.recurrent_mask.data(), stride, w.H);
-    shard.operand = Buffer<T>(size_t(states * stride));
     for (index i = 0; i < rows * stride; ++i)
-      shard.operand.data()[i] = shard.h.data()[i] * shard.recurrent_mask.data()[i];
+      shard.trace.operand.data()[i] = shard.trace.h.data()[i] * shard.recurrent_mask.data()[i];
   }
+  if (w.checkpoint == 0) return shard;
+  index kept = 0;
+  for (index s = 0; s < shard.schedule.steps(); s += w.checkpoint) {
+    shard.border.push_back(kept);
+    kept += shard.schedule.active(s);
+  }
+  shard.border_h = Buffer<T>(size_t(kept * stride));
+  if (w.cell->has_c) shard.border_c = Buffer<T>(size_t(kept * stride));
   return shard;
 }
 
-// The packed operands of the forward pass.
-template <class T>
-struct ForwardWeights {
-  Buffer<T> weight_ih[kMaxPhases], weight_hh[kMaxPhases], bias[kMaxPhases];
-};
+// The initial rows of what products read, where that is not T: both blocks and r*h begin with padding of zeros.
+template <class T, class W>
+void reduce_operand(Shard<T>& shard, const typename PackedWeights<T>::State& weights, const State<T>& w) {
+  if constexpr (!std::is_same_v<T, W>) {
+    const index rows = shard.rows(), stride = w.state_stride;
+    shard.trace.operand = zeros<T>(size_t(2 * rows * stride));
+    if (shard.trace.reset_h) shard.trace.reset_h = zeros<T>(size_t(rows * stride));
+    if (std::is_same_v<W, Int8>) shard.quantum = Buffer<Quantum>(size_t(rows));
+    Buffer<T> masked(size_t(w.H));
+    for (index r = 0; r < rows; ++r) {
+      T bound = 1, most = 0;
+      for (index u = 0; u < w.H; ++u) {
+        const T h = shard.trace.h.data()[r * stride + u];
+        const T mask = shard.recurrent_mask ? shard.recurrent_mask.data()[r * stride + u] : 1;
+        masked.data()[u] = h * mask;
+        bound = std::max(bound, std::fabs(h));
+        most = std::max(most, std::fabs(mask));
+      }
+      W* to = operand_rows<W>(shard.trace.operand.data()) + r * stride;
+      if constexpr (std::is_same_v<W, Int8>) {
+        shard.quantum.data()[r] = quantum_of(most > 0 ? bound * most : bound);
+        weights.reduced->to_int8(w.H, masked.data(), shard.quantum.data()[r], to);
+      } else {
+        weights.reduced->to_bfloat16(w.H, masked.data(), to);
+      }
+    }
+  }
+}
 
-template <class T>
-void run_shard(const typename Workspace<T>::State& w, const ForwardWeights<T>& weights, const Shard<T>& shard, Storage storage,
-               const RnnOutputs<T>& out) {
-  const Schedule& schedule = shard.schedule;
+// Plans, and runs all shards on as many threads as they are worth. Products of h read W.
+template <class T, class W>
+void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>& in, const RnnOutputs<T>& out,
+                bool training) {
+  const RnnOptions<T>& options = w.options;
   const CellLayout& cell = *w.cell;
-  const int batch_axis = w.options.batch_first ? 0 : 1;
-  const RowOffsets y_offsets(schedule, out.output.stride[batch_axis], out.output.stride[1 - batch_axis]);
-  zero_padding(out.output, schedule, w.options.batch_first);
-  const auto give_state = [&](const T* h, const T* c, index first, index last) {
-    for (index r = first; r < last; ++r) {
-      scatter_row<T>(h + r * w.state_stride, schedule, r, w.H, out.h_n);
-      if (cell.has_c) scatter_row<T>(c + r * w.state_stride, schedule, r, w.H, out.c_n);
-    }
-  };
-  give_state(shard.h.data(), shard.c.data(), schedule.active(0), shard.rows());  // rows without a valid step
+  const auto& weights = *packed.state;
+  const RecurrentPlan plan = plan_recurrent(w.B, w.I, w.H, cell.slots, sizeof(W));
+  w.chunked = plan.chunked || !std::is_same_v<T, W>;
+  w.operand = in.recurrent_mask || !std::is_same_v<T, W>;
+  std::vector<Schedule> schedules = make_schedules(w.B, w.T_, in.lengths, in.mask, options.reverse, plan.shards);
+  for (const Schedule& schedule : schedules) {
+    w.rows = std::max(w.rows, schedule.rows());
+    w.steps = std::max(w.steps, schedule.steps());
+    w.total += double(schedule.total());
+  }
+  if (training) {
+    const size_t gates = size_t(weights.panels() * weights.kernels->lanes * cell.slots) * sizeof(T);
+    w.chunk = chunk_steps(w.rows, gates, gates * size_t(w.I + w.H), w.steps);
+    w.checkpoint = plan_checkpoint(options.checkpoint, w.chunk, w.steps);
+    const double row = double(w.state_stride * (1 + cell.has_c) + w.saved_stride * w.saves(true)) * sizeof(T);
+    if (w.total * row < 2.0 * double(packed.bytes())) w.checkpoint = 0;  // which would have to be kept
+    w.kept = w.checkpoint == 0;
+  }
+  for (Schedule& schedule : schedules) {
+    w.shards.push_back(make_shard(std::move(schedule), w, in));
+    reduce_operand<T, W>(w.shards.back(), weights, w);
+  }
 
-  const auto block = [&](index s) { return (storage.training ? shard.block(s) : (s % 2) * shard.rows()) * w.state_stride; };
-  const auto c_block = [&](index s) { return storage.training ? block(s) : 0; };
-  ForwardStep<T> step{};
-  step.inputs = w.I;
-  step.hidden = w.H;
-  step.state_stride = w.state_stride;
-  step.saved_stride = w.gates_stride;
-  step.recurrent_mask = shard.recurrent_mask.data();
-  step.gate = w.options.gate;
-  step.candidate = w.options.candidate;
-  step.output = w.options.output;
-  for (index s = 0; s < schedule.steps(); ++s) {
-    const index kept = storage.training ? schedule.start[s] : 0;
-    step.rows = schedule.active(s);
-    step.x = w.x.data + shard.x.base(s);
-    step.x_offset = shard.x.at(s);
-    step.h_prev = shard.h.data() + block(s);
-    step.h_next = shard.h.data() + block(s + 1);
-    step.operand = shard.operand ? shard.operand.data() + block(s) : step.h_prev;
-    step.operand_next = shard.operand ? shard.operand.data() + block(s + 1) : nullptr;
-    step.c_prev = cell.has_c ? shard.c.data() + c_block(s) : nullptr;
-    step.c_next = cell.has_c ? shard.c.data() + c_block(s + 1) : nullptr;
-    step.saved = storage.saves ? shard.saved.data() + kept * w.gates_stride : nullptr;
-    step.reset_h = storage.two_phases ? shard.reset_h.data() + kept * w.state_stride : nullptr;
-    step.y = out.output ? out.output.data + y_offsets.base(s) : nullptr;
-    step.y_offset = y_offsets.at(s);
-    for (int p = 0; p < cell.phases; ++p) {
-      step.weight_ih = weights.weight_ih[p].data();
-      step.weight_hh = weights.weight_hh[p].data();
-      step.bias = weights.bias[p].data();
-      w.kernels->forward[int(w.options.cell)][p](step);
-    }
-    give_state(step.h_next, step.c_next, schedule.active(s + 1), step.rows);
+  const double flops = 2.0 * w.total * double(cell.gates * w.H) * double(w.H + (in.table ? 0 : w.I));
+  w.members = plan_members(flops / double(std::max<index>(w.steps, 1) * plan.shards), weights.panels());
+  const int threads = plan_threads(flops, plan.shards * w.members);
+  const ForwardPass<T, W> pass(w, weights, in, out);
+  std::vector<typename ForwardPass<T, W>::Scratch> scratch;
+  for (index i = 0; i < std::min<index>(threads, plan.shards); ++i) scratch.push_back(pass.scratch());
+  run_groups(threads, plan.shards, plan_patience(flops), [&](Team& team, int group, index i) {
+    pass.run(w.shards[size_t(i)], scratch[size_t(group)], team);
+  });
+  if (w.checkpoint > 0) {
+    w.weights = packed;
+    for (Shard<T>& shard : w.shards) shard.trace = TraceBuffers<T>();
   }
 }
 
@@ -143,46 +205,38 @@ void run_shard(const typename Workspace<T>::State& w, const ForwardWeights<T>& w
 template <class T>
 void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const RnnOutputs<T>& out,
                  Workspace<T>* workspace) {
-  check_forward(options, in, out);
-  auto own = std::make_unique<typename Workspace<T>::State>();
-  auto& w = *own;
   const CellLayout& cell = layout(options.cell);
-  const int batch_axis = options.batch_first ? 0 : 1;
-  w.options = options;
-  w.kernels = &active_kernels<T>();
-  w.cell = &cell;
-  w.B = in.x.shape[batch_axis];
-  w.T_ = in.x.shape[1 - batch_axis];
-  w.I = in.x.shape[2];
-  w.H = in.weight_hh.shape[1];
-  w.x = in.x;
-  const int L = w.kernels->lanes;
-  const index units = panels_of(w.H, L) * L;
-  w.state_stride = padded_stride(units, sizeof(T));
-  w.gates_stride = padded_stride(units * cell.slots, sizeof(T));
-
-  ForwardWeights<T> weights;
   const bool training = workspace != nullptr;
-  for (int p = 0; p < cell.phases; ++p) {
-    weights.weight_ih[p] = pack_forward(in.weight_ih, cell.x[p], w.H, L);
-    weights.weight_hh[p] = pack_forward(in.weight_hh, cell.h[p], w.H, L);
-    weights.bias[p] = pack_bias(in.bias_ih, in.bias_hh, cell, p, w.H, L);
-    if (training) w.weight_hh_t[p] = pack_backward(in.weight_hh, cell.h_all[p], w.H, L);
-  }
-  if (training) w.weight_ih_t = pack_backward(in.weight_ih, cell.x_all, w.H, L);
+  if (training && in.packed) fail(cell.name, "weights", "arrays in training", "packed weights");
+  if (!in.packed && in.x.ndim == 3) expect_inputs(options, in);
+  const PackedWeights<T> packed =
+      in.packed ? in.packed : PackedWeights<T>(options.cell, in.weight_ih, in.weight_hh, in.bias_ih, in.bias_hh);
+  check_forward(options, in, packed, out);
+  const auto& weights = *packed.state;
+  auto own = std::make_unique<State<T>>();
+  auto& w = *own;
+  const int batch_axis = options.batch_first ? 0 : 1;
+  const index* shape = in.table ? in.tokens.shape : in.x.shape;
+  w.options = options;
+  w.kernels = weights.kernels;
+  w.cell = &cell;
+  w.B = shape[batch_axis];
+  w.T_ = shape[1 - batch_axis];
+  w.I = weights.inputs;
+  w.H = weights.hidden;
+  w.x = in.x;
+  const index units = weights.panels() * w.kernels->lanes;
+  w.state_stride = padded_stride(units, sizeof(T));
+  w.saved_stride = padded_stride(units * cell.slots, sizeof(T));
+  for (int p = 0; training && p < cell.phases; ++p)
+    w.weight_hh_t[p] = pack_backward(*w.kernels, in.weight_hh, cell.h_all[p], w.H);
+  if (training) w.weight_ih_t = pack_backward(*w.kernels, in.weight_ih, cell.x_all, w.H);
 
-  const bool two_phases = cell.phases == 2;
-  const bool saves = two_phases || (training && (options.cell != Cell::rnn || needs_input(options.candidate)));
-  const Storage storage{training, saves, two_phases};
-  const index shards = row_shards(w.B, size_t((w.I + w.H) * w.gates_stride) * sizeof(T));
-  double steps = 0;
-  for (Schedule& schedule : make_schedules(w.B, w.T_, in.lengths, in.mask, options.reverse, shards)) {
-    steps += double(schedule.total());
-    w.shards.push_back(make_shard(std::move(schedule), w, in, storage));
+  if constexpr (std::is_same_v<T, float>) {
+    if (weights.precision == Precision::bfloat16) return run_passes<T, Bfloat16>(w, packed, in, out, training);
+    if (weights.precision == Precision::int8) return run_passes<T, Int8>(w, packed, in, out, training);
   }
-  const double flops = 2.0 * steps * double(cell.gates * w.H) * double(w.I + w.H);
-  run_tasks(plan_threads(flops, shards), shards,
-            [&](int, index i) { run_shard(w, weights, w.shards[size_t(i)], storage, out); });
+  run_passes<T, T>(w, packed, in, out, training);
   if (training) workspace->state = std::move(own);
 }
 
@@ -205,9 +259,10 @@ index Workspace<T>::hidden() const { return state ? state->H : 0; }
 template <class T>
 size_t Workspace<T>::bytes() const {
   if (!state) return 0;
-  size_t sum = 0;
+  size_t sum = state->weight_ih_t.bytes() + (state->weights ? state->weights.bytes() : 0);
+  for (const Buffer<T>& b : state->weight_hh_t) sum += b.bytes();
   for (const Shard<T>& s : state->shards)
-    sum += s.h.bytes() + s.c.bytes() + s.saved.bytes() + s.reset_h.bytes() + s.operand.bytes();
+    sum += s.trace.bytes() + s.border_h.bytes() + s.border_c.bytes() + s.recurrent_mask.bytes();
   return sum;
 }
 

@@ -9,11 +9,20 @@
 
 namespace fastrnn {
 
-// One table per object that CMake built from kernels.cpp.
+// One table per object that CMake built from kernels.cpp and reduced.cpp.
 extern const Kernels kernels_baseline;
+extern const ReducedKernels reduced_baseline;
 #if defined(FASTRNN_HAS_X86)
 extern const Kernels kernels_avx2;
 extern const Kernels kernels_avx512;
+extern const ReducedKernels reduced_avx2;
+extern const ReducedKernels reduced_avx512;
+#endif
+#if defined(FASTRNN_HAS_avx512_vnni)
+extern const ReducedKernels reduced_avx512_vnni;
+#endif
+#if defined(FASTRNN_HAS_avx512_bf16)
+extern const ReducedKernels reduced_avx512_bf16;
 #endif
 
 namespace {
@@ -21,21 +30,45 @@ namespace {
 struct Isa {
   const char* name;
   const Kernels* table;
+  const ReducedKernels* reduced;
   bool supported;
 };
 
 const std::vector<Isa>& isas() {
   static const std::vector<Isa> list = {
 #if defined(FASTRNN_HAS_X86)
-      {"avx512", &kernels_avx512,
+      {"avx512", &kernels_avx512, &reduced_avx512,
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")},
-      {"avx2", &kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+      {"avx2", &kernels_avx2, &reduced_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
-      {FASTRNN_BASELINE, &kernels_baseline, true},
+      {FASTRNN_BASELINE, &kernels_baseline, &reduced_baseline, true},
   };
   return list;
 }
+
+// Tables for reduced precision that this CPU has instructions for, beside that of the instruction set, best first.
+struct Native {
+  const char* isa;
+  const ReducedKernels* table;
+};
+
+const std::vector<Native>& natives() {
+  static const std::vector<Native> list = [] {
+    std::vector<Native> found;
+#if defined(FASTRNN_HAS_avx512_bf16)
+    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni"))
+      found.push_back({"avx512", &reduced_avx512_bf16});
+#endif
+#if defined(FASTRNN_HAS_avx512_vnni)
+    if (__builtin_cpu_supports("avx512vnni")) found.push_back({"avx512", &reduced_avx512_vnni});
+#endif
+    return found;
+  }();
+  return list;
+}
+
+std::atomic<int> skipped{0};
 
 std::string names(bool only_supported) {
   std::string text;
@@ -74,6 +107,23 @@ const Isa& current() {
 }  // namespace
 
 const Kernels& active_table() { return *current().table; }
+
+const ReducedKernels& reduced_kernels(const std::string& isa) {
+  int skip = skipped.load(std::memory_order_relaxed);
+  for (const Native& native : natives())
+    if (isa == native.isa && skip-- <= 0) return *native.table;
+  return *find(isa, "[fastrnn] instruction set").reduced;
+}
+
+void skip_native(int tables) { skipped.store(tables, std::memory_order_relaxed); }
+
+std::vector<std::string> native_precisions() {
+  const ReducedKernels& kernels = reduced_kernels(current().name);
+  std::vector<std::string> list;
+  if (kernels.native_bfloat16) list.push_back("bfloat16");
+  if (kernels.native_int8) list.push_back("int8");
+  return list;
+}
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> list;

@@ -12,19 +12,47 @@
 
 namespace fastrnn {
 
-// The part of a batch that one thread works on, with everything it writes: shards share no cache line, and neighbours in
-// memory are not touched by another thread.
-//
-// h and c: the initial rows, then the packed rows of each step: step s reads block(s) and writes block(s + 1).
+// The values of the steps of a shard from `begin` on. h, c and operand: the rows that enter `begin`, then the packed
+// rows of each step; step s reads block(s) and writes block(s + 1). saved and reset_h: the packed rows of each step.
+// Where they are not kept, two blocks of h take turns, and c is updated in place.
+template <class T>
+struct Trace {
+  const Schedule* schedule = nullptr;
+  index begin = 0, entering = 0;
+  bool kept = false;
+  T *h = nullptr, *c = nullptr, *saved = nullptr, *reset_h = nullptr, *operand = nullptr;  // null: the call has none
+
+  index block(index s) const {
+    if (!kept) return s % 2 * entering;
+    return s == begin ? 0 : entering + schedule->start[s - 1] - schedule->start[begin];
+  }
+  index c_block(index s) const { return kept ? block(s) : 0; }
+  index row(index s) const { return kept ? schedule->start[s] - schedule->start[begin] : 0; }
+};
+
+template <class T>
+struct TraceBuffers {
+  Buffer<T> h, c, saved, reset_h, operand;
+
+  Trace<T> from(const Schedule& schedule, index begin, index entering, bool kept) const {
+    return {&schedule, begin, entering, kept, h.data(), c.data(), saved.data(), reset_h.data(), operand.data()};
+  }
+  size_t bytes() const { return h.bytes() + c.bytes() + saved.bytes() + reset_h.bytes() + operand.bytes(); }
+};
+
+// The part of a batch that one thread or team works on, with everything it writes: shards share no cache line, and
+// neighbours in memory are not touched by another thread.
 template <class T>
 struct Shard {
   Schedule schedule;
-  RowOffsets x;
-  Buffer<T> h, c, saved, reset_h;     // reset_h: rows as saved
-  Buffer<T> recurrent_mask, operand;  // operand: h * recurrent_mask, rows as h
+  RowOffsets x;  // of x, or of the tokens
+  Buffer<T> recurrent_mask;
+  TraceBuffers<T> trace;           // of all steps
+  Buffer<T> border_h, border_c;    // with checkpoints: the states that enter each stretch
+  std::vector<index> border;       // the first row of each
+  Buffer<Quantum> quantum{};       // in int8: of each row
 
   index rows() const { return schedule.rows(); }
-  index block(index s) const { return s == 0 ? 0 : rows() + schedule.start[s - 1]; }
 };
 
 template <class T>
@@ -34,10 +62,40 @@ struct Workspace<T>::State {
   const CellLayout* cell = nullptr;
   index B = 0, T_ = 0, I = 0, H = 0;
   View<const T> x;
-  index state_stride = 0, gates_stride = 0;
+  bool chunked = false;
+  bool operand = false;                  // products read a copy of h: masked, or of fewer bits
+  bool kept = false;                     // every step is kept
+  index checkpoint = 0;                  // or the states of every so many steps, whole chunks; 0: none
+  index chunk = 1;                       // steps whose gate gradients become weight gradients together
+  int members = 1;                       // threads that a shard is worth
+  index state_stride = 0, saved_stride = 0;
   Buffer<T> weight_ih_t, weight_hh_t[kMaxPhases];
+  PackedWeights<T> weights;  // with checkpoints: forward's
   std::vector<Shard<T>> shards;
+  index rows = 0, steps = 0;  // of the largest shard, of the longest
+  double total = 0;           // steps of all rows
+
+  bool saves(bool keep) const {  // the gates
+    return cell->phases == 2 || (keep && (options.cell != Cell::rnn || needs_input(options.candidate)));
+  }
+  // Room for a trace: of `steps` packed rows, or of none that are kept.
+  TraceBuffers<T> trace(index entering, index steps, bool keep) const {
+    const index states = keep ? entering + steps : 2 * entering, rows = keep ? steps : entering;
+    TraceBuffers<T> t;
+    t.h = Buffer<T>(size_t(states * state_stride));
+    if (cell->has_c) t.c = Buffer<T>(size_t((keep ? states : rows) * state_stride));
+    if (saves(keep)) t.saved = Buffer<T>(size_t(rows * saved_stride));
+    if (cell->phases == 2) t.reset_h = Buffer<T>(size_t(rows * state_stride));
+    if (operand) t.operand = Buffer<T>(size_t(states * state_stride));
+    return t;
+  }
 };
+
+// Rows of what a product reads, in memory that was sized for T.
+template <class W, class T>
+W* operand_rows(T* rows) {
+  return reinterpret_cast<W*>(rows);
+}
 
 // A stride of an odd number of cache lines: rows then spread over all sets of the cache.
 inline index padded_stride(index values, size_t size) {

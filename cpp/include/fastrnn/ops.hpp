@@ -48,6 +48,19 @@ template <class T>
 void embedding_backward(index count, const index* ids, index vocabulary, index features, const T* grad_y,
                         T* grad_weight);
 
+// conv1d of embedding(ids) with the tokens of the batch found beforehand: each distinct token goes through every tap
+// once, and an output is a sum of `kernel` rows of that table. embedding (V, C) with C = shape.channels; ids (B, T).
+struct TokenIndex;
+template <class T>
+void token_conv1d(const ConvShape& shape, const TokenIndex& tokens, const T* embedding, const View<const T>& weight,
+                  const View<const T>& bias, Activation<T> activation, T* y);
+
+// grad_embedding (V, C) and grad_bias (F,) may be null. The derivative of the activation is taken from y.
+template <class T>
+void token_conv1d_backward(const ConvShape& shape, const TokenIndex& tokens, const T* embedding,
+                           const View<const T>& weight, Activation<T> activation, const T* y, const T* grad_y,
+                           T* grad_embedding, T* grad_weight, T* grad_bias);
+
 struct PoolShape {
   index batch, time, channels, size, stride, pad_left, out_time;
 };

@@ -20,6 +20,40 @@ struct RnnOptions {
   Activation<T> output{ActivationKind::tanh, 0, 0};     // LSTM: of c
   bool reverse = false;      // walk each row's valid steps from the last to the first
   bool batch_first = true;   // x and output are (B, T, .) rather than (T, B, .)
+  // Training keeps the states of every so many steps (rounded up to whole chunks of gradients) and computes the rest again
+  // in backward, with the same result. 0: keep every step. -1: about as many steps as states.
+  index checkpoint = 0;
+};
+
+// Weights in the order in which the kernels read them, for many forward calls with the same weights. A copy, cheap to
+// copy itself; it keeps to the instruction set that was in use when it was made. Throws std::invalid_argument.
+template <class T>
+class PackedWeights {
+ public:
+  struct State;
+  PackedWeights() = default;
+  PackedWeights(Cell cell, const View<const T>& weight_ih, const View<const T>& weight_hh, const View<const T>& bias_ih,
+                const View<const T>& bias_hh, Precision precision = Precision::full);
+  std::shared_ptr<const State> state;
+  explicit operator bool() const { return state != nullptr; }
+  Cell cell() const;
+  Precision precision() const;
+  index inputs() const, hidden() const;
+  size_t bytes() const;
+};
+
+// W x + bias of every row of an embedding (V, I): what remains of the input product is then to pick rows.
+template <class T>
+class ProjectionTable {
+ public:
+  struct State;
+  ProjectionTable() = default;
+  ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows);
+  std::shared_ptr<const State> state;
+  explicit operator bool() const { return state != nullptr; }
+  const PackedWeights<T>& weights() const;
+  index rows() const;
+  size_t bytes() const;
 };
 
 template <class T>
@@ -34,6 +68,9 @@ struct RnnInputs {
   View<const T> recurrent_mask;  // (B, H) or not given: multiplies h where it enters the recurrent product
   View<const index> lengths;     // (B,) or not given: valid steps of each row, 0..T
   View<const bool> mask;         // (B, T) or not given: valid steps, gaps allowed
+  PackedWeights<T> packed;       // in place of the weights and biases; inference only
+  ProjectionTable<T> table;      // in place of x, beside its own `packed`: rows are picked by `tokens`
+  View<const index> tokens;      // (B, T) or (T, B)
 };
 
 template <class T>
@@ -49,8 +86,9 @@ struct RnnGradients {
   View<T> weight_ih, weight_hh, bias_ih, bias_hh, h0, c0;  // each may be not given
 };
 
-// What forward keeps for backward: gates, h and c of every step, and the packed weights. It refers to x, which must
-// stay alive and unchanged; the weights may change. Backward may be called any number of times.
+// What forward keeps for backward: gates, h and c of every step, or with `checkpoint` h and c of some, and the packed
+// weights. It refers to x, which must stay alive and unchanged; the weights may change. Backward may be called any number
+// of times.
 template <class T>
 class Workspace {
  public:

@@ -32,6 +32,11 @@ constexpr bool needs_input(Activation<T> act) {
 enum class Cell : int { rnn, lstm, gru, gru_reset_before };
 constexpr int kCells = 4;
 
+// What the products read. full: the dtype of the weights. bfloat16: x, h and the weights rounded to it. int8: h and
+// weight_hh as integers, h in steps of 1/127 and the weights in steps of their own for each unit and gate; x and
+// weight_ih as bfloat16. Sums, gates and states are float in each.
+enum class Precision : int { full, bfloat16, int8 };
+
 // An array of up to four dimensions, strides in elements. `data == nullptr` means "not given".
 template <class T>
 struct View {

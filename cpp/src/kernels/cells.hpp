@@ -8,6 +8,7 @@
 #pragma once
 
 #include "activations.hpp"
+#include "quick_math.hpp"
 #include "tile.hpp"
 
 namespace fastrnn {
@@ -22,12 +23,16 @@ FASTRNN_NOINLINE Vec<T> derivative_any(Vec<T> saved, Activation<T> act, Vec<T>& 
   return derivative<T>(saved, act, y);
 }
 
+// kStandard: 0 for any activations, 1 for the standard ones, 2 (forward only) for those with the shortest latency.
+constexpr int kQuick = 2;
+
 // One activation slot: `kind` when kStandard, else whatever the call asks for.
-template <class T, bool kStandard, ActivationKind kind>
+template <class T, int kStandard, ActivationKind kind>
 struct Slot {
   Activation<T> act;
   FASTRNN_INLINE Activation<T> fixed() { return Activation<T>{kind, T(0), T(0)}; }
   FASTRNN_ALWAYS Vec<T> operator()(Vec<T> x) const {
+    if (kStandard == kQuick) return kind == ActivationKind::tanh ? quick_tanh<T>(x) : quick_sigmoid<T>(x);
     return kStandard ? activate<T>(x, fixed()) : activate_any<T>(x, act);
   }
   FASTRNN_ALWAYS Vec<T> keep(Vec<T> x, Vec<T> y) const {
@@ -38,7 +43,7 @@ struct Slot {
   }
 };
 
-template <class T, bool kStandard>
+template <class T, int kStandard>
 struct Gates {
   Slot<T, kStandard, ActivationKind::sigmoid> gate;
   Slot<T, kStandard, ActivationKind::tanh> candidate, output;
@@ -67,12 +72,12 @@ struct RnnCell {
   static constexpr bool final_phase = true, has_c = false, has_direct = false, gated = false;
   using X = Slots<0>;
   using H = Slots<0>;
-  template <bool kStandard>
+  template <int kStandard>
   static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
     u.h = g.candidate(a[0]);
     saved[0] = g.candidate.keep(a[0], u.h);
   }
-  template <bool kStandard>
+  template <int kStandard>
   static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> y;
     d[0] = u.dh * g.candidate.derivative(saved[0], y);
@@ -86,7 +91,7 @@ struct LstmCell {
   static constexpr bool final_phase = true, has_c = true, has_direct = false, gated = true;
   using X = Slots<0, 1, 2, 3>;
   using H = Slots<0, 1, 2, 3>;
-  template <bool kStandard>
+  template <int kStandard>
   static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
     const Vec<T> i = g.gate(a[0]), f = g.gate(a[1]), c = g.candidate(a[2]), o = g.gate(a[3]);
     u.c = f * u.c_prev + i * c;
@@ -96,7 +101,7 @@ struct LstmCell {
     saved[2] = g.candidate.keep(a[2], c);
     saved[3] = g.gate.keep(a[3], o);
   }
-  template <bool kStandard>
+  template <int kStandard>
   static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> i, f, c, o, out;
     const Vec<T> d_i = g.gate.derivative(saved[0], i), d_f = g.gate.derivative(saved[1], f);
@@ -121,7 +126,7 @@ struct GruCell {
   static constexpr bool final_phase = true, has_c = false, has_direct = true, gated = true;
   using X = Slots<0, 1, 2>;
   using H = Slots<0, 1, 3>;
-  template <bool kStandard>
+  template <int kStandard>
   static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
     const Vec<T> r = g.gate(a[0]), z = g.gate(a[1]);
     const Vec<T> x_n = a[2] + r * a[3];
@@ -132,7 +137,7 @@ struct GruCell {
     saved[2] = g.candidate.keep(x_n, n);
     saved[3] = a[3];
   }
-  template <bool kStandard>
+  template <int kStandard>
   static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> r, z, n;
     const Vec<T> d_r = g.gate.derivative(saved[0], r), d_z = g.gate.derivative(saved[1], z);
@@ -154,14 +159,14 @@ struct GruBeforeGates {
   static constexpr int grad_from = 1, grad_to = 3;
   using X = Slots<0, 1>;
   using H = Slots<0, 1>;
-  template <bool kStandard>
+  template <int kStandard>
   static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
     const Vec<T> r = g.gate(a[0]), z = g.gate(a[1]);
     u.reset_h = r * u.h_prev;
     saved[0] = g.gate.keep(a[0], r);
     saved[1] = g.gate.keep(a[1], z);
   }
-  template <bool kStandard>
+  template <int kStandard>
   static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> z, n;
     const Vec<T> d_z = g.gate.derivative(saved[1], z);
@@ -178,7 +183,7 @@ struct GruBeforeCandidate {
   static constexpr int grad_from = 0, grad_to = 1;
   using X = Slots<0>;
   using H = Slots<0>;
-  template <bool kStandard>
+  template <int kStandard>
   static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
     Vec<T> z;
     g.gate.derivative(saved[1], z);  // z as phase 0 kept it
@@ -186,7 +191,7 @@ struct GruBeforeCandidate {
     u.h = n + z * (u.h_prev - n);
     saved[2] = g.candidate.keep(a[0], n);
   }
-  template <bool kStandard>
+  template <int kStandard>
   static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> r;
     const Vec<T> d_r = g.gate.derivative(saved[0], r);

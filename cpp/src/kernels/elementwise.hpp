@@ -93,6 +93,24 @@ static void scatter_add(index n, const index* ids, index width, index stride, co
   }
 }
 
+template <class T>
+static void max_rows(index first, index last, index channels, const T* x, T* y, int32_t* winner) {
+  each_vector<T>(channels, [=](index c, index k) {
+    Vec<T> best = load_first<T>(x + first * channels + c, k);
+    IntVec<T> at = IntVec<T>{} + typename Lane<T>::Word(first);
+    for (index t = first + 1; t < last; ++t) {
+      const Vec<T> v = load_first<T>(x + t * channels + c, k);
+      const auto wins = (v > best) | (v != v);
+      at = wins ? IntVec<T>{} + typename Lane<T>::Word(t) : at;
+      best = wins ? v : best;
+    }
+    store_first<T>(y + c, best, k);
+    typename Lane<T>::Word lane[kLanes<T>];
+    FASTRNN_BUILTIN(memcpy)(lane, &at, sizeof lane);
+    for (index i = 0; i < k; ++i) winner[c + i] = int32_t(lane[i]);
+  });
+}
+
 // Windows that do not overlap, the usual case, write each row of gx once and in order.
 template <class T>
 static void max_unpool(index windows, index channels, index time, const int32_t* winner, const T* g, T* gx) {

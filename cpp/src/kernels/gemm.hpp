@@ -10,11 +10,12 @@ namespace {
 // acc += A.B over the runs that make up a row of A.
 template <class T, int MR, int NP>
 FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* a, index a_stride, const T* b, index panel_stride,
-                                    const index* segment, const index* length, index segments) {
+                                    const index* segment, const index* length, index segments, const T* ahead) {
   for (index i = 0; i < segments; ++i) {
     StridedRows<T, MR> run(a + segment[i], a_stride);
-    accumulate<T, MR, NP, 1, Slots<0>>(acc, run, b, panel_stride, length[i]);
+    accumulate<T, MR, NP, 1, Slots<0>>(acc, run, b, panel_stride, length[i], ahead);
     b += length[i] * kLanes<T>;
+    ahead += length[i] * kLanes<T>;
   }
 }
 
@@ -26,7 +27,7 @@ FASTRNN_INLINE index total_length(const index* length, index segments) {
 
 // One accumulator per panel: rows many and panels few, or the other way round.
 template <class Tile>
-FASTRNN_INLINE void tile_single(const Tile& tile, index rows, index panels) {
+FASTRNN_INLINE void tile_single(const Tile& tile, index rows, Panels panels) {
   index row = 0;
   if (kManyRegisters) {
     row = tile_rows<12, 2, 1>(tile, row, rows, panels);
@@ -60,6 +61,7 @@ FASTRNN_NOINLINE void finish_gemm(const Gemm<T>& g, const Vec<T>* acc, int rows,
 template <class T>
 struct GemmTile {
   const Gemm<T>& g;
+  Panels panels;
   index panel_stride;
 
   template <int MR, int NP>
@@ -73,7 +75,8 @@ struct GemmTile {
       for (int m = 0; m < MR; ++m) acc[m][n] = bias;
     }
     accumulate_runs<T, MR, NP>(acc, g.a + row * g.a_stride, g.a_stride, g.b + panel * panel_stride, panel_stride,
-                               g.segment, g.segment_length, g.segments);
+                               g.segment, g.segment_length, g.segments,
+                               next_panels<MR, NP>(g.b, panel_stride, panel_stride / L, panels, row, panel));
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -85,39 +88,47 @@ struct GemmTile {
 
 template <class T>
 static void gemm(const Gemm<T>& g) {
-  const GemmTile<T> tile{g, total_length(g.segment_length, g.segments) * kLanes<T>};
-  tile_single(tile, g.rows, (g.columns + kLanes<T> - 1) / kLanes<T>);
+  const Panels panels{0, (g.columns + kLanes<T> - 1) / kLanes<T>, false};
+  tile_single(GemmTile<T>{g, panels, total_length(g.segment_length, g.segments) * kLanes<T>}, g.rows, panels);
 }
 
-// C += A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while the rows pass by.
+// C += A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while a block of rows passes by.
 template <class T>
 struct OuterTile {
   const Outer<T>& o;
+  const T* a;  // the block: row r at a + r*a_stride
+  index a_stride, rows, first_j, wide;
 
   template <int MR, int NV>
   FASTRNN_ALWAYS void run(index row, index column) const {
     constexpr int L = kLanes<T>;
-    const index j = o.first + row;
-    T* c = o.c + j * o.c_stride + column * L;
-    index at[NV];
-    for (int v = 0; v < NV; ++v) at[v] = o.column[column + v];
+    T* c = o.c + (first_j + row) * o.c_stride + column * L;
+    // the sums of the next tile, which no cache may hold, are fetched while this one is computed
+    const index down = MR * o.c_stride, right = NV * L - row * o.c_stride;
+    const T* next = c + (row + 2 * MR <= wide ? down : column + 2 * NV <= o.columns ? right : 0);
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) prefetch(next + m * o.c_stride + v * L);
+    const T* d[NV];
+    for (int v = 0; v < NV; ++v) d[v] = o.d + o.column[column + v];
     Vec<T> acc[MR][NV];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) acc[m][v] = load<T>(c + m * o.c_stride + v * L);
-    for (index r = 0; r < o.rows; ++r) {
-      const T* d = o.d + (o.d_offset ? o.d_offset[r] : r * o.d_stride);
-      const T* a = o.a + (o.a_offset ? o.a_offset[r] : r * o.a_stride) + j;
+    const T* ar = a + row;
+    for (index r = 0; r < rows; ++r) {
       Vec<T> dv[NV];
 #pragma GCC unroll 16
-      for (int v = 0; v < NV; ++v) dv[v] = load<T>(d + at[v]);
+      for (int v = 0; v < NV; ++v) dv[v] = load<T>(d[v] + r * o.d_stride);
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
-        const Vec<T> am = splat<T>(a[m]);
+        const Vec<T> am = splat<T>(ar[m]);
 #pragma GCC unroll 16
         for (int v = 0; v < NV; ++v) acc[m][v] += am * dv[v];
       }
+      ar += a_stride;
     }
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -126,22 +137,37 @@ struct OuterTile {
   }
 };
 
+// Blocks of rows and of j: the rows of A, which stand anywhere, are copied side by side, and what a column of tiles reads
+// stays in the first cache.
 template <class T>
 static void outer(const Outer<T>& o) {
-  const OuterTile<T> tile{o};
-  const index rows = o.last - o.first;
-  index row = 0;
-  if (kManyRegisters) {
-    if (o.columns < 4) row = tile_rows<12, 2, 1>(tile, row, rows, o.columns);
-    // a rest of two rows is better done as eight rows in two tiles of four
-    const index sixes = (rows - row) % 6 == 2 ? rows - 6 : rows;
-    row = tile_rows<6, 4, 2, 1>(tile, row, sixes, o.columns);
-    row = tile_rows<4, 4, 2, 1>(tile, row, rows, o.columns);
-  } else {
-    row = tile_rows<6, 2, 1>(tile, row, rows, o.columns);
+  constexpr index kRows = 256, kWide = 192 / index(sizeof(T)), L = kLanes<T>;  // kWide: a multiple of every tile
+  T block[kRows * kWide + L];
+  Outer<T> part = o;
+  for (index first = 0; first < o.rows; first += kRows) {
+    const index rows = o.rows - first < kRows ? o.rows - first : kRows;
+    part.d = o.d + first * o.d_stride;
+    for (index j = o.first; j < o.last; j += kWide) {
+      const index wide = o.last - j < kWide ? o.last - j : kWide;
+      for (index r = 0; r < rows; ++r) {
+        const T* a = o.a + (o.a_offset ? o.a_offset[first + r] : (first + r) * o.a_stride) + j;
+        index i = 0;
+        for (; i + L <= wide; i += L) store<T>(block + r * kWide + i, load<T>(a + i));
+        if (i < wide) store<T>(block + r * kWide + i, load_first<T>(a + i, wide - i));
+      }
+      const OuterTile<T> tile{part, block, kWide, rows, j, wide};
+      const Panels columns{0, o.columns, false};
+      index row = 0;
+      if (kManyRegisters) {
+        row = tile_rows<12, 2, 1>(tile, row, wide, columns);
+        row = tile_rows<4, 4, 2, 1>(tile, row, wide, columns);
+      } else {
+        row = tile_rows<6, 2, 1>(tile, row, wide, columns);
+      }
+      row = tile_rows<2, 4, 2, 1>(tile, row, wide, columns);
+      tile_rows<1, 8, 2, 1>(tile, row, wide, columns);
+    }
   }
-  row = tile_rows<2, 4, 2, 1>(tile, row, rows, o.columns);
-  tile_rows<1, 8, 2, 1>(tile, row, rows, o.columns);
 }
 
 }  // namespace

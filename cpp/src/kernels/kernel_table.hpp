@@ -9,32 +9,80 @@
 
 namespace fastrnn {
 
+constexpr int kSinkVectors = 12;
 constexpr int kMaxPhases = 2;  // products per step: two for the GRU with reset before
 
-// One time step of the recurrence for the rows [0, rows) and all units. r*stride or offset[r] finds row r in an array.
-template <class T>
+// What a product may read in place of T: values of fewer bits, of which neighbours along K share a word of 32.
+struct Bfloat16 {
+  uint16_t bits;
+};
+struct Int8 {
+  uint8_t bits;  // 128 + q with q in [-127, 127]: VNNI multiplies unsigned operands by signed weights
+};
+
+template <class W>
+struct WordOf {
+  typedef uint32_t type;
+};
+template <>
+struct WordOf<float> {
+  typedef float type;
+};
+template <>
+struct WordOf<double> {
+  typedef double type;
+};
+template <class W>
+using Word = typename WordOf<W>::type;
+template <class W>
+constexpr index kPerWord = index(sizeof(Word<W>) / sizeof(W));
+template <class W>
+constexpr index words(index values) {
+  return (values + kPerWord<W> - 1) / kPerWord<W>;
+}
+
+// How a row of h becomes integers: q = round(h * per_one), h = q * size.
+struct Quantum {
+  float size, per_one;
+};
+
+// One time step of the recurrence for the rows [0, rows) and the units of the panels [first_panel, last_panel).
+// r*stride or offset[r] finds row r in an array. The accumulators begin at `start`: the bias, or bias + x.W where another
+// call has computed that (`projected`), or a row of a table. Products read W, everything else is T; rows of W are
+// padded to whole words with zeros.
+template <class T, class W = T>
 struct ForwardStep {
   index rows;
-  index inputs, hidden;
-  const T* x;  // row r: x + x_offset[r], `inputs` values
+  index first_panel, last_panel;
+  bool descending;       // from the last panel to the first
+  index inputs, hidden;  // inputs = 0: the input product is in `start`
+  const W* x;            // row r: x + x_offset[r], `inputs` values
   const index* x_offset;
-  const T* weight_ih;  // packed (P, I, slots of x, L)
-  const T* weight_hh;  // packed (P, H, slots of h, L)
-  const T* bias;       // packed (P, slots, L)
+  index x_ahead, y_ahead;  // from this step's rows to those of the next step, which are fetched meanwhile
+  const Word<W>* weight_ih;  // packed (P, words of I, slots of x, L)
+  const Word<W>* weight_hh;  // packed (P, words of H, slots of h, L)
+  const T* start;      // row r, panel p: start + start_offset[r] + p*start_panel, (slots, L)
+  const index* start_offset;  // null: the same for all rows
+  index start_panel;
+  T* projected;        // not null: stop at bias + x.W and store it here: r*projected_row + p*projected_panel
+  index projected_row, projected_panel;
   index state_stride;  // of h, c, reset_h, operand, recurrent_mask: P*L or a little more
   const T* h_prev;
   T* h_next;
-  const T* operand;    // what R multiplies: h_prev, or h_prev * recurrent_mask
-  T* operand_next;     // null unless there is a recurrent_mask
+  const W* operand;    // what R multiplies: h_prev, or h_prev * recurrent_mask
+  W* operand_next;     // null where that is h_next
   const T* c_prev;
   T* c_next;
-  T* reset_h;              // gru_reset_before: r * operand, from phase 0 to phase 1
+  W* reset_h;              // gru_reset_before: r * operand, from phase 0 to phase 1
   T* saved;                // (P, slots, L) per row for backward; null at inference
   index saved_stride;
   const T* recurrent_mask;
   T* y;                     // null, or the output rows y + y_offset[r], `hidden` values
   const index* y_offset;
   Activation<T> gate, candidate, output;
+  const float* scale;      // Int8: of a unit's weights, (P, slots of h, L)
+  const int32_t* offset;   // Int8: what the 128 of the operands adds to a sum, negated, likewise
+  const Quantum* quantum;  // Int8: of each row
 };
 
 // One step of backpropagation through time: from dL/dh to the gradients of the gates' pre-activations.
@@ -42,9 +90,10 @@ struct ForwardStep {
 template <class T>
 struct BackwardStep {
   index first_row, rows;  // the rows [first_row, first_row + rows)
+  index first_panel, last_panel;
+  bool descending;
   index hidden;
-  const T* next;           // gate gradients (P, slots, L) of the later step; null if there is none
-  index gates_stride;
+  const T* next;           // gate gradients of the later step, as `gates`; null if there is none
   const T* weight_hh_t;    // packed (P, K, L), K over (P, slots of h, units)
   const index* segment;    // where the K values of a row of gate gradients stand: runs (offset, length)
   const index* segment_length;
@@ -62,7 +111,11 @@ struct BackwardStep {
   const T* c_prev;
   T* dc;                   // in: dL/dc from the later step; out: dL/dc_prev
   T* direct;               // the part of dL/dh_prev that does not pass through R
-  T* gates;                // out: gate gradients (P, slots, L)
+  // From this step's values to those of the step that comes next (the earlier one), which are fetched meanwhile: the rows of
+  // a step are too far apart for the processor to see them coming.
+  index dy_ahead, saved_ahead, state_ahead;
+  T* gates;                // out: gate gradients, rows of (slots, L) in planes of panels
+  index gates_panel;       // from plane to plane
   Activation<T> gate, candidate, output;
 };
 
@@ -92,13 +145,57 @@ struct Outer {
   const index* a_offset;  // row r: a + a_offset[r] if given, else a + r*a_stride
   index a_stride;
   index first, last;  // the range of j
-  const T* d;
-  const index* d_offset;  // row r: d + d_offset[r] if given, else d + r*d_stride
+  const T* d;  // row r: d + r*d_stride
   index d_stride;
   const index* column;  // offsets in a row of D, one per vector
   index columns;
   T* c;  // row j: c + j*c_stride, columns*L values
   index c_stride;
+};
+
+constexpr index kStreamAhead = 12;      // steps of a block whose input products are made together
+constexpr index kFirstCache = 32 << 10;  // weights of so many bytes stay in the first cache from step to step
+
+// One row whose state is carried from step to step (stream.cpp). Tiles of `width` panels at most follow one another; a
+// tile of N panels is its bias (N, slots, L), then (k, N, slots of x, L) over the inputs, then the same over h.
+template <class T>
+struct StreamCell {
+  index inputs, hidden, panels;
+  const T* weights[kMaxPhases];
+  T* h;        // P*L values
+  T* h_next;   // changes places with h at each step
+  T* c;        // LSTM
+  T* reset_h;  // gru_reset_before: r * h, and z as `keep` left it
+  T* z;
+  T* projected;  // null, or kStreamAhead rows (P, slots, L) of each phase: the input product of the steps to come
+  bool last_first;  // panels are walked from the last to the first: turned round at each step
+  Activation<T> gate, candidate, output;
+};
+
+template <class T>
+struct StreamKernel {
+  void (*run)(StreamCell<T>&, const T* x, index steps, T* y);  // x (steps, I) -> y (steps, H) or null
+  int width;  // panels per tile: 4, 2 or 1
+};
+
+// Panels of the tile that begins `left` panels before the end.
+constexpr int stream_tile(int width, index left) {
+  while (width > left) width /= 2;
+  return width;
+}
+
+// y[o] = act(bias + sum over taps k of table[offset[o*stride + k*dilation] + k*pitch]), `pitch` values each: a convolution
+// over rows that went through every tap beforehand.
+template <class T>
+struct TokenSum {
+  index outputs, taps, stride, dilation;
+  const index* offset;  // of a row of the table
+  const T* table;       // rows of taps*pitch values; pitch: the columns padded to whole vectors
+  index pitch;
+  const T* bias;  // packed (pitch,), or null
+  index columns;
+  T* y;  // row o: y + o*columns
+  Activation<T> activation;
 };
 
 template <class T>
@@ -107,8 +204,11 @@ struct KernelTable {
   int lanes;
   void (*forward[kCells][kMaxPhases])(const ForwardStep<T>&);
   void (*backward[kCells][kMaxPhases])(const BackwardStep<T>&);
+  StreamKernel<T> (*stream)(Cell cell, const StreamCell<T>&);  // for the sizes and activations of this one
   void (*gemm)(const Gemm<T>&);
   void (*outer)(const Outer<T>&);
+  // y[c*y_stride + r] = x[r*x_stride + c]
+  void (*transpose)(index rows, index columns, const T* x, index x_stride, T* y, index y_stride);
   void (*activate)(index n, const T* x, T* y, Activation<T>);
   // grad_x = grad_y * act'(.), from the saved value (the output, or the input where needs_input)
   void (*activate_backward)(index n, const T* saved, const T* grad_y, T* grad_x, Activation<T>);
@@ -117,6 +217,11 @@ struct KernelTable {
   void (*gather)(index n, const index* ids, index width, const T* x, T* y);
   // y[ids[i]*stride + j] += x[i*stride + j] for j < width
   void (*scatter_add)(index n, const index* ids, index width, index stride, const T* x, T* y);
+  void (*token_sum)(const TokenSum<T>&);
+  // y[j] = sum over i of x[offset[i] + j] for j < width, a whole number of vectors
+  void (*sum_rows)(index n, const index* offset, index width, const T* x, T* y);
+  // The largest of rows [first, last) of x and its row: y (channels,), winner (channels,). The first of equals; NaN wins.
+  void (*max_rows)(index first, index last, index channels, const T* x, T* y, int32_t* winner);
   // One sequence of max pooling backward: gx (time, channels) from the winners' times and the gradients of the windows.
   void (*max_unpool)(index windows, index channels, index time, const int32_t* winner, const T* g, T* gx);
   void (*add_scaled)(index n, T scale, const T* x, T* y);        // y += scale*x
@@ -126,6 +231,17 @@ struct KernelTable {
   void (*adam)(index n, T* p, const T* g, T* m, T* v, T* vhat, T rate, T beta1, T beta2, T eps, T decay);
   void (*rmsprop)(index n, T* p, const T* g, T* sq, T* mom, T* avg, T rate, T rho, T momentum, T eps, T decay);
   void (*sgd)(index n, T* p, const T* g, T* velocity, T rate, T momentum, bool nesterov, T decay);
+  double (*multiply_adds)(index iterations, T* sink);            // rounds in registers (peak.hpp); sink: kSinkVectors*L
+};
+
+// Steps whose products read fewer bits. An instruction set has one such table, and more of them, from further objects,
+// for CPUs that have instructions of their own for it.
+struct ReducedKernels {
+  bool native_bfloat16, native_int8;
+  void (*bfloat16[kCells][kMaxPhases])(const ForwardStep<float, Bfloat16>&);
+  void (*int8[kCells][kMaxPhases])(const ForwardStep<float, Int8>&);  // no input product: that is in bfloat16
+  void (*to_bfloat16)(index n, const float* x, Bfloat16* y);
+  void (*to_int8)(index n, const float* x, Quantum quantum, Int8* y);
 };
 
 struct Kernels {

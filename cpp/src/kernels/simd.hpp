@@ -46,6 +46,14 @@
 namespace fastrnn {
 namespace {
 
+FASTRNN_INLINE void prefetch(const void* p) {  // into the second cache
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(p, 0, 2);
+#else
+  (void)p;
+#endif
+}
+
 // Registers decide the tile: 32 vector registers on AVX-512 and NEON, 16 elsewhere.
 #if defined(__AVX512F__) || (defined(__ARM_NEON) && defined(__aarch64__))
 constexpr bool kManyRegisters = true;
@@ -59,12 +67,14 @@ struct Lane;
 #if FASTRNN_VECTOR_BYTES > 0
 template <>
 struct Lane<float> {
+  typedef uint32_t Word;
   typedef float V __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
   typedef float U __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(4), may_alias));
   typedef uint32_t I __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
 };
 template <>
 struct Lane<double> {
+  typedef uint64_t Word;
   typedef double V __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
   typedef double U __attribute__((vector_size(FASTRNN_VECTOR_BYTES), aligned(8), may_alias));
   typedef uint64_t I __attribute__((vector_size(FASTRNN_VECTOR_BYTES)));
@@ -72,12 +82,14 @@ struct Lane<double> {
 #else
 template <>
 struct Lane<float> {
+  typedef uint32_t Word;
   typedef float V;
   typedef float U;
   typedef uint32_t I;
 };
 template <>
 struct Lane<double> {
+  typedef uint64_t Word;
   typedef double V;
   typedef double U;
   typedef uint64_t I;
@@ -182,6 +194,46 @@ FASTRNN_INLINE V clamp(V x, T lo, T hi) {
 #endif
   const V above = x < l ? l : x;
   return above > h ? h : above;
+}
+#endif
+
+// a*b + c, fused where the instruction set can. The compiler contracts sums by heuristics; this is for loops written
+// differently that must round alike.
+template <class T>
+FASTRNN_INLINE Vec<T> multiply_add(Vec<T> a, Vec<T> b, Vec<T> c) {
+#if FASTRNN_VECTOR_BYTES == 0 && (defined(__FMA__) || defined(__FP_FAST_FMA))
+  return sizeof(T) == 4 ? T(FASTRNN_BUILTIN(fmaf)(float(a), float(b), float(c)))
+                        : T(FASTRNN_BUILTIN(fma)(double(a), double(b), double(c)));
+#else
+  return a * b + c;
+#endif
+}
+#if FASTRNN_VECTOR_BYTES == 64
+template <>
+inline __attribute__((always_inline)) Vec<float> multiply_add<float>(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+template <>
+inline __attribute__((always_inline)) Vec<double> multiply_add<double>(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+#elif FASTRNN_VECTOR_BYTES == 32 && defined(__FMA__)
+template <>
+inline __attribute__((always_inline)) Vec<float> multiply_add<float>(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+template <>
+inline __attribute__((always_inline)) Vec<double> multiply_add<double>(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+#elif FASTRNN_VECTOR_BYTES == 16 && defined(__ARM_NEON) && defined(__aarch64__)
+template <>
+inline __attribute__((always_inline)) Vec<float> multiply_add<float>(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+template <>
+inline __attribute__((always_inline)) Vec<double> multiply_add<double>(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 }
 #endif
 

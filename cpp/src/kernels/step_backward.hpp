@@ -30,24 +30,31 @@ static void finish_backward(const BackwardStep<T>& s, const Vec<T>* acc, int row
         if (P::has_direct) u.dh += u.direct;
         if (s.dy) {
           const index left = s.hidden - unit;
-          u.dh += load_first<T>(s.dy + s.dy_offset[r] + unit, left < L ? left : L);
+          const T* dy = s.dy + s.dy_offset[r] + unit;
+          u.dh += load_first<T>(dy, left < L ? left : L);
+          prefetch(dy + s.dy_ahead);
         }
         if (s.grad_h_n) u.dh += load<T>(s.grad_h_n + state);
       }
       u.h_prev = load<T>(s.h_prev + state);
+      prefetch(s.h_prev + state + s.state_ahead);
       Vec<T> saved[P::saved_slots], d[P::saved_slots];
       if (P::saved_slots == 1 && !s.saved)
         saved[0] = load<T>(s.h + state);  // an RNN's output is its only gate
       else
-        for (int i = 0; i < P::saved_slots; ++i)
-          saved[i] = load<T>(s.saved + r * s.saved_stride + unit * P::saved_slots + i * L);
+        for (int i = 0; i < P::saved_slots; ++i) {
+          const T* from = s.saved + r * s.saved_stride + unit * P::saved_slots + i * L;
+          saved[i] = load<T>(from);
+          prefetch(from + s.saved_ahead);
+        }
       if (P::has_c) {
         u.c = load<T>(s.c + state);
         u.c_prev = load<T>(s.c_prev + state);
+        prefetch(s.c_prev + state + s.state_ahead);
         u.dc = load<T>(s.dc + state);
       }
       P::template backward<kStandard>(saved, u, d, gates);
-      T* grad = s.gates + r * s.gates_stride + unit * P::saved_slots;
+      T* grad = s.gates + (panel + n) * s.gates_panel + r * P::saved_slots * L;
       for (int i = P::grad_from; i < P::grad_to; ++i) store<T>(grad + i * L, d[i]);
       if (P::has_c) store<T>(s.dc + state, u.dc);
       if (P::has_direct) store<T>(s.direct + state, u.direct);
@@ -59,15 +66,17 @@ template <class T>
 struct BackwardTile {
   const BackwardStep<T>& s;
   FinishBackward<T> finish;
-  index panel_stride;
+  Panels panels;
+  index gates_stride, panel_stride;
 
   template <int MR, int NP>
   FASTRNN_ALWAYS void run(index row, index panel) const {
     Vec<T> acc[MR][NP] = {};
     if (s.next) {
-      accumulate_runs<T, MR, NP>(acc, s.next + (s.first_row + row) * s.gates_stride, s.gates_stride,
+      accumulate_runs<T, MR, NP>(acc, s.next + (s.first_row + row) * gates_stride, gates_stride,
                                  s.weight_hh_t + panel * panel_stride, panel_stride, s.segment, s.segment_length,
-                                 s.segments);
+                                 s.segments,
+                                 next_panels<MR, NP>(s.weight_hh_t, panel_stride, panel_stride / kLanes<T>, panels, row, panel));
     }
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16
@@ -80,15 +89,17 @@ struct BackwardTile {
 
 // The GEMM tile is the same for every cell: only the epilogue differs.
 template <class T>
-FASTRNN_NOINLINE void backward_tiles(const BackwardStep<T>& s, FinishBackward<T> finish) {
-  const BackwardTile<T> tile{s, finish, total_length(s.segment_length, s.segments) * kLanes<T>};
-  tile_single(tile, s.rows, (s.hidden + kLanes<T> - 1) / kLanes<T>);
+FASTRNN_NOINLINE void backward_tiles(const BackwardStep<T>& s, FinishBackward<T> finish, index gates_stride) {
+  const Panels panels{s.first_panel, s.last_panel, s.descending};
+  const BackwardTile<T> tile{s, finish, panels, gates_stride, total_length(s.segment_length, s.segments) * kLanes<T>};
+  tile_single(tile, s.rows, panels);
 }
 
 template <class T, class P, bool kFirstPhase>
 static void backward_step(const BackwardStep<T>& s) {
   const bool standard = is_standard<P>(s);
-  backward_tiles<T>(s, standard ? finish_backward<T, P, kFirstPhase, true> : finish_backward<T, P, kFirstPhase, false>);
+  backward_tiles<T>(s, standard ? finish_backward<T, P, kFirstPhase, true> : finish_backward<T, P, kFirstPhase, false>,
+                    P::saved_slots * kLanes<T>);
 }
 
 }  // namespace

@@ -6,11 +6,27 @@
 namespace fastrnn {
 namespace {
 
-template <class T>
-using FinishForward = void (*)(const ForwardStep<T>&, const Vec<T>* acc, int rows, int panels, index row, index panel);
+template <class T, class W>
+using FinishForward = void (*)(const ForwardStep<T, W>&, const Vec<T>* acc, int rows, int panels, index row,
+                               index panel);
 
-template <class T, class P, bool kStandard>
-static void finish_forward(const ForwardStep<T>& s, const Vec<T>* acc, int rows, int panels, index row, index panel) {
+// What a later product reads of row r from `unit` on, times the mask if there is one. In full precision the padding of
+// a row may hold anything; in reduced precision a word reaches into it, so it stays as it is.
+template <class T>
+FASTRNN_INLINE void store_operand(const ForwardStep<T>& s, T* to, Vec<T> v, index r, index unit) {
+  const index at = r * s.state_stride + unit;
+  store<T>(to + at, s.recurrent_mask ? v * load<T>(s.recurrent_mask + at) : v);
+}
+template <class T, class W>
+FASTRNN_INLINE void store_operand(const ForwardStep<T, W>& s, W* to, Vec<T> v, index r, index unit) {
+  const index at = r * s.state_stride + unit;
+  if (s.recurrent_mask) v = v * load<T>(s.recurrent_mask + at);
+  store_reduced(to + at, v, s.hidden - unit, s.quantum ? s.quantum[r] : Quantum{});
+}
+
+template <class T, class W, class P, bool kStandard>
+static void finish_forward(const ForwardStep<T, W>& s, const Vec<T>* acc, int rows, int panels, index row,
+                           index panel) {
   constexpr int L = kLanes<T>;
   const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
   for (int m = 0; m < rows; ++m) {
@@ -28,41 +44,48 @@ static void finish_forward(const ForwardStep<T>& s, const Vec<T>* acc, int rows,
       if (keep)
         for (int i = P::keep_from; i < P::keep_to; ++i) store<T>(keep + i * L, saved[i]);
       if (!P::final_phase) {
-        store<T>(s.reset_h + state, s.recurrent_mask ? u.reset_h * load<T>(s.recurrent_mask + state) : u.reset_h);
+        store_operand(s, s.reset_h, u.reset_h, r, unit);
         continue;
       }
       if (P::has_c) store<T>(s.c_next + state, u.c);
       store<T>(s.h_next + state, u.h);
-      if (s.operand_next) store<T>(s.operand_next + state, u.h * load<T>(s.recurrent_mask + state));
+      if (s.operand_next) store_operand(s, s.operand_next, u.h, r, unit);
       if (s.y) {
         const index left = s.hidden - unit;
-        store_first<T>(s.y + s.y_offset[r] + unit, u.h, left < L ? left : L);
+        T* y = s.y + s.y_offset[r] + unit;
+        store_first<T>(y, u.h, left < L ? left : L);
+        prefetch(y + s.y_ahead);
       }
     }
   }
 }
 
-template <class T, class P, bool kFirstPhase>
+// Leaves bias + x.W for a later call.
+template <class T, class W, class P>
+static void finish_projection(const ForwardStep<T, W>& s, const Vec<T>* acc, int rows, int panels, index row,
+                              index panel) {
+  constexpr int L = kLanes<T>, S = P::slots;
+  for (int m = 0; m < rows; ++m)
+    for (int n = 0; n < panels; ++n, acc += S)
+      for (int i = 0; i < S; ++i)
+        store<T>(s.projected + (panel + n) * s.projected_panel + (row + m) * s.projected_row + i * L, acc[i]);
+}
+
+template <class T, class W, class P, bool kFirstPhase>
 struct ForwardTile {
-  const ForwardStep<T>& s;
-  FinishForward<T> finish;
+  const ForwardStep<T, W>& s;
+  FinishForward<T, W> finish;
+  Panels panels;
+  index recurrent;  // length of the product with R
 
   template <int MR, int NP>
   FASTRNN_ALWAYS void run(index row, index panel) const {
-    constexpr int L = kLanes<T>, S = P::slots;
-    ScatteredRows<T, MR> x;
-    for (int m = 0; m < MR; ++m) x.row[m] = s.x + s.x_offset[row + m];
-    StridedRows<T, MR> h((kFirstPhase ? s.operand : s.reset_h) + row * s.state_stride, s.state_stride);
+    constexpr int S = P::slots;
     Vec<T> acc[MR][NP * S];
-#pragma GCC unroll 16
-    for (int i = 0; i < NP * S; ++i) {
-      const Vec<T> bias = load<T>(s.bias + (panel * S + i) * L);
-#pragma GCC unroll 16
-      for (int m = 0; m < MR; ++m) acc[m][i] = bias;
-    }
-    const index x_panel = s.inputs * P::X::count * L, h_panel = s.hidden * P::H::count * L;
-    accumulate<T, MR, NP, S, typename P::X>(acc, x, s.weight_ih + panel * x_panel, x_panel, s.inputs);
-    accumulate<T, MR, NP, S, typename P::H>(acc, h, s.weight_hh + panel * h_panel, h_panel, s.hidden);
+    if constexpr (Product<W>::exact)
+      add_scaled<MR, NP>(acc, row, panel);
+    else
+      add_products<MR, NP>(acc, row, panel);
     Vec<T> out[MR * NP * S];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -70,26 +93,98 @@ struct ForwardTile {
       for (int i = 0; i < NP * S; ++i) out[m * NP * S + i] = acc[m][i];
     finish(s, out, MR, NP, row, panel);
   }
+
+ private:
+  template <int MR, int NP>
+  FASTRNN_ALWAYS void begin(Vec<T> (&acc)[MR][NP * P::slots], index row, index panel) const {
+    constexpr int L = kLanes<T>, S = P::slots;
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) {
+      const T* start = s.start + (s.start_offset ? s.start_offset[row + m] : 0) + panel * s.start_panel;
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n)
+#pragma GCC unroll 4
+        for (int i = 0; i < S; ++i) acc[m][n * S + i] = load<T>(start + n * s.start_panel + i * L);
+    }
+  }
+
+  template <int MR>
+  FASTRNN_ALWAYS StridedRows<Word<W>, MR> operand(index row) const {
+    const W* first = (kFirstPhase ? s.operand : s.reset_h) + row * s.state_stride;
+    return {reinterpret_cast<const Word<W>*>(first), s.state_stride / kPerWord<W>};
+  }
+
+  // Sums of floats go on from the start.
+  template <int MR, int NP>
+  FASTRNN_ALWAYS void add_products(Vec<T> (&acc)[MR][NP * P::slots], index row, index panel) const {
+    constexpr int L = kLanes<T>, S = P::slots;
+    begin<MR, NP>(acc, row, panel);
+    if (s.inputs > 0) {
+      ScatteredRows<Word<W>, MR> x;
+      for (int m = 0; m < MR; ++m) x.row[m] = reinterpret_cast<const Word<W>*>(s.x + s.x_offset[row + m]);
+      if (panel == s.first_panel)
+        for (int m = 0; m < MR; ++m)
+          for (index i = 0; i < s.inputs; i += L * kPerWord<W>) prefetch(s.x + s.x_offset[row + m] + s.x_ahead + i);
+      const index length = words<W>(s.inputs), x_panel = length * P::X::count * L;
+      accumulate<W, MR, NP, S, typename P::X>(acc, x, s.weight_ih + panel * x_panel, x_panel, length,
+                                              next_panels<MR, NP>(s.weight_ih, x_panel, length, panels, row, panel));
+    }
+    if (recurrent > 0) {
+      auto h = operand<MR>(row);
+      const index length = words<W>(recurrent), h_panel = length * P::H::count * L;
+      accumulate<W, MR, NP, S, typename P::H>(acc, h, s.weight_hh + panel * h_panel, h_panel, length,
+                                              next_panels<MR, NP>(s.weight_hh, h_panel, length, panels, row, panel));
+    }
+  }
+
+  // Sums of integers are scaled at the end and then added to the start.
+  template <int MR, int NP>
+  FASTRNN_ALWAYS void add_scaled(Vec<T> (&acc)[MR][NP * P::slots], index row, index panel) const {
+    constexpr int L = kLanes<T>, S = P::slots, C = P::H::count;
+    typename Product<W>::Sum sums[MR][NP * C];
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+      for (int i = 0; i < NP * C; ++i) sums[m][i] = Product<W>::start(s.offset + (panel * C + i) * L);
+    auto h = operand<MR>(row);
+    const index length = words<W>(recurrent), h_panel = length * C * L;
+    accumulate<W, MR, NP, C, FirstSlots<C>>(sums, h, s.weight_hh + panel * h_panel, h_panel, length,
+                                            next_panels<MR, NP>(s.weight_hh, h_panel, length, panels, row, panel));
+    begin<MR, NP>(acc, row, panel);
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) {
+      const float quantum = s.quantum[row + m].size;
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n)
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c)
+          acc[m][n * S + P::H::at(c)] +=
+              to_float(sums[m][n * C + c]) * (load<T>(s.scale + ((panel + n) * C + c) * L) * quantum);
+    }
+  }
 };
 
-template <class T, class P, bool kFirstPhase>
-static void forward_step(const ForwardStep<T>& s) {
-  const bool standard = is_standard<P>(s);
-  const ForwardTile<T, P, kFirstPhase> tile{s, standard ? finish_forward<T, P, true> : finish_forward<T, P, false>};
-  const index panels = (s.hidden + kLanes<T> - 1) / kLanes<T>;
+template <class T, class W, class P, bool kFirstPhase>
+static void forward_step(const ForwardStep<T, W>& s) {
+  const FinishForward<T, W> finish = s.projected         ? finish_projection<T, W, P>
+                                     : is_standard<P>(s) ? finish_forward<T, W, P, true>
+                                                         : finish_forward<T, W, P, false>;
+  const Panels panels{s.first_panel, s.last_panel, s.descending};
+  const ForwardTile<T, W, P, kFirstPhase> tile{s, finish, panels, s.projected ? 0 : s.hidden};
+  constexpr bool kSpread = Product<W>::parts > 1;  // spreading words takes registers from the tile
   index row = 0;
   // Tiles small in rows are wide in panels: eight accumulators at least hide the latency of the FMA.
   if (P::slots == 4 && kManyRegisters) {
-    row = tile_rows<6, 1>(tile, row, s.rows, panels);
+    row = tile_rows<6, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
     row = tile_rows<4, 1>(tile, row, s.rows, panels);
     row = tile_rows<2, 1>(tile, row, s.rows, panels);
   } else if (P::slots == 4) {
-    row = tile_rows<3, 1>(tile, row, s.rows, panels);
+    row = tile_rows<kSpread ? 2 : 3, 1>(tile, row, s.rows, panels);
   } else if (kManyRegisters) {
     row = tile_rows<12 / P::slots, 2, 1>(tile, row, s.rows, panels);
     row = tile_rows<4 / P::slots, 4, 2, 1>(tile, row, s.rows, panels);
   } else {
-    row = tile_rows<6 / P::slots, 2, 1>(tile, row, s.rows, panels);
+    row = tile_rows<(kSpread ? 4 : 6) / P::slots, 2, 1>(tile, row, s.rows, panels);
   }
   if (P::slots == 4)
     tile_rows<1, 2, 1>(tile, row, s.rows, panels);

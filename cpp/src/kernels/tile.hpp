@@ -1,7 +1,7 @@
 // The register tile: MR rows times NP panels of S vectors, all accumulated in registers over K.
 #pragma once
 
-#include "simd.hpp"
+#include "product.hpp"
 
 namespace fastrnn {
 namespace {
@@ -16,11 +16,22 @@ struct Slots {
   }
 };
 
+template <int count>
+struct FirstSlots;
+template <>
+struct FirstSlots<1> : Slots<0> {};
+template <>
+struct FirstSlots<2> : Slots<0, 1> {};
+template <>
+struct FirstSlots<3> : Slots<0, 1, 2> {};
+template <>
+struct FirstSlots<4> : Slots<0, 1, 2, 3> {};
+
 // MR rows anywhere: a pointer each.
 template <class T, int MR>
 struct ScatteredRows {
   const T* row[MR];
-  FASTRNN_ALWAYS T get(int m) const { return *row[m]; }
+  FASTRNN_ALWAYS T get(int m) const { return read<T>(row[m]); }
   FASTRNN_ALWAYS void advance(index n) {
     for (int m = 0; m < MR; ++m) row[m] += n;
   }
@@ -36,32 +47,49 @@ struct StridedRows {
     for (int g = 0; g < (MR + 2) / 3; ++g) group[g] = reinterpret_cast<const char*>(first) + 3 * g * stride;
   }
   FASTRNN_ALWAYS T get(int m) const {
-    return *reinterpret_cast<const T*>(group[m / 3] + (m % 3) * stride);
+    return read<T>(group[m / 3] + (m % 3) * stride);
   }
   FASTRNN_ALWAYS void advance(index n) {
     for (int g = 0; g < (MR + 2) / 3; ++g) group[g] += n * index(sizeof(T));
   }
 };
 
-// acc[m][n*S + Map(c)] += sum over k of a[m][k] * w[n*panel_stride + (k*count + c)*L]; leaves `a` at K.
-template <class T, int MR, int NP, int S, class Map, class Rows>
-FASTRNN_INLINE void accumulate(Vec<T> (&acc)[MR][NP * S], Rows& a, const T* w, index panel_stride, index K) {
+// The panels of a product, walked upwards or downwards: what one pass used last the next one then finds in the cache.
+struct Panels {
+  index first, last;
+  bool descending;
+};
+
+// Tiles of few rows read weights as fast as they come; there is nothing to gain from looking ahead.
+template <int MR>
+constexpr bool kFetchesAhead = MR >= 4;
+
+// acc[m][n*S + Map(c)] += sum over k of a[m][k] * w[n*panel_stride + (k*count + c)*L], k in words; leaves `a` at K.
+// A line of `ahead` is fetched with each k (next_panels).
+template <class W, int MR, int NP, int S, class Map, class Rows>
+FASTRNN_INLINE void accumulate(typename Product<W>::Sum (&acc)[MR][NP * S], Rows& a, const Word<W>* w,
+                               index panel_stride, index K, const Word<W>* ahead) {
+  using Kind = Product<W>;
   constexpr int C = Map::count;
-  constexpr int L = kLanes<T>;
+  constexpr int L = Kind::lanes;
   for (index k = 0; k < K; ++k) {
-    Vec<T> column[NP * C];
-#pragma GCC unroll 16
-    for (int n = 0; n < NP; ++n)
 #pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) column[n * C + c] = load<T>(w + n * panel_stride + c * L);
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m) {
-      const Vec<T> row = splat<T>(a.get(m));
+    for (int part = 0; part < Kind::parts; ++part) {
+      typename Kind::Factor column[NP * C];
 #pragma GCC unroll 16
       for (int n = 0; n < NP; ++n)
 #pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) acc[m][n * S + Map::at(c)] += row * column[n * C + c];
+        for (int c = 0; c < C; ++c) column[n * C + c] = Kind::weights(w + n * panel_stride + c * L, part);
+#pragma GCC unroll 16
+      for (int m = 0; m < MR; ++m) {
+        const typename Kind::Factor row = Kind::operand(a.get(m), part);
+#pragma GCC unroll 16
+        for (int n = 0; n < NP; ++n)
+#pragma GCC unroll 4
+          for (int c = 0; c < C; ++c) Kind::add(acc[m][n * S + Map::at(c)], row, column[n * C + c]);
+      }
     }
+    if (kFetchesAhead<MR>) prefetch(ahead + k * L);
     a.advance(1);
     w += C * L;
   }
@@ -72,21 +100,38 @@ struct Width {
   static constexpr int value = N;
 };
 
+// Where tile number `row / MR` looks ahead: at its share of the next panels' weights, one vector per k. When those weights
+// come from beyond the core's own cache, they are there by the time the rows of this panel are done. At the last panel
+// there is nothing ahead, and the tile looks at its own.
+template <int MR, int NP, class T>
+FASTRNN_INLINE const T* next_panels(const T* weights, index panel_stride, index K, Panels panels, index row, index panel) {
+  const index next = panels.descending ? panel - NP : panel + NP;
+  const index at = next >= panels.first && next + NP <= panels.last ? next : panel;
+  const index vectors = panel_stride / kLanes<T> * NP;  // K for each of the panel's slots
+  return weights + at * panel_stride + (K > 0 ? row / MR * K % vectors : 0) * kLanes<T>;
+}
+
 // All whole tiles of MR rows from `row` on, the panels taken NP at a time, then by the next smaller NP.
 // Panels are the outer loop: a panel of weights stays in cache while the rows pass by. Returns the first row left.
 template <int MR, int... NP, class Tile>
-FASTRNN_INLINE index tile_rows(const Tile& tile, index row, index rows, index panels) {
+FASTRNN_INLINE index tile_rows(const Tile& tile, index row, index rows, Panels panels) {
   const index count = (rows - row) / MR;
-  if (count == 0) return row;
+  if (count <= 0) return row;
+  const index all = panels.last - panels.first;
   index p = 0;
   const auto by = [&](auto width) FASTRNN_ALWAYS {
     constexpr int W = decltype(width)::value;
-    for (; p + W <= panels; p += W)
-      for (index i = 0; i < count; ++i) tile.template run<MR, W>(row + i * MR, p);
+    for (; p + W <= all; p += W) {
+      const index panel = panels.first + (panels.descending ? all - p - W : p);
+      for (index i = 0; i < count; ++i) tile.template run<MR, W>(row + i * MR, panel);
+    }
   };
   (by(Width<NP>{}), ...);
   return row + count * MR;
 }
+
+// Six rows at a time, but two at the end are better done as eight rows in two tiles of four.
+FASTRNN_INLINE index rows_in_sixes(index row, index rows) { return (rows - row) % 6 == 2 ? rows - 6 : rows; }
 
 }  // namespace
 }  // namespace fastrnn

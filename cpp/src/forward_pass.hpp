@@ -1,0 +1,225 @@
+// The time loop, for one call's first pass over all steps and for backward's second pass over some.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <type_traits>
+#include <vector>
+
+#include "plan.hpp"
+#include "threads.hpp"
+#include "weights.hpp"
+#include "workspace.hpp"
+
+namespace fastrnn {
+
+// The time loop of a shard, for one member of the team that works on it. Members compute the units of their own panels
+// and meet after each product, because the next one reads all units. Products of h read W, those of x read X.
+template <class T, class W = T>
+class ForwardPass {
+  static constexpr bool kReduced = !std::is_same_v<T, W>;
+  using X = std::conditional_t<kReduced, Bfloat16, T>;
+
+ public:
+  using State = typename Workspace<T>::State;
+
+  ForwardPass(const State& w, const typename PackedWeights<T>::State& weights, const RnnInputs<T>& in,
+              const RnnOutputs<T>& out)
+      : w(w), weights(weights), in(in), out(out) {
+    const index rows = std::max<index>(w.rows, 1);
+    index values = 0;
+    for (int p = 0; p < w.cell->phases; ++p) values += weights.panels() * weights.start_values(p);
+    if (projects())
+      chunk = projected_steps(rows, size_t(values) * sizeof(T), size_t(values * w.I) * sizeof(X),
+                              std::max<index>(w.checkpoint > 0 ? w.checkpoint : w.steps, 1));
+    chunk_rows = chunk * rows;
+  }
+
+  // Room for the input products of a chunk; one for each team.
+  struct Scratch {
+    Buffer<T> start[kMaxPhases];
+    InputRows<T, X> x;
+  };
+  Scratch scratch() const {
+    Scratch s;
+    if (!projects()) return s;
+    s.x = InputRows<T, X>(chunk_rows, w.I);
+    for (int p = 0; p < w.cell->phases; ++p)
+      s.start[p] = Buffer<T>(size_t(chunk_rows * weights.panels() * weights.start_values(p)));
+    return s;
+  }
+
+  // All steps, with outputs and checkpoints.
+  void run(const Shard<T>& shard, Scratch& scratch, Team& team) const {
+    const Schedule& schedule = shard.schedule;
+    if (team.rank == 0) {
+      zero_padding(out.output, schedule, w.options.batch_first);
+      const TraceBuffers<T>& initial = shard.trace;  // of rows without steps
+      give_state(shard, initial.h.data(), initial.c.data(), schedule.active(0), shard.rows());
+    }
+    team.barrier();  // nobody writes an output before the padding is zeroed
+    steps(shard, shard.trace.from(schedule, 0, shard.rows(), w.kept), schedule.steps(), scratch, team);
+  }
+
+  // The steps [begin, end) once more, from the checkpoint before them; everything is kept in `buffers`.
+  Trace<T> again(const Shard<T>& shard, index begin, index end, const TraceBuffers<T>& buffers, Scratch& scratch,
+                 Team& team) const {
+    const index entering = shard.schedule.active(begin), stride = w.state_stride;
+    const index border = shard.border[size_t(begin / w.checkpoint)] * stride;
+    const Trace<T> trace = buffers.from(shard.schedule, begin, entering, true);
+    team.barrier();  // another member may still read what stands in the buffers
+    copy_units(shard.border_h.data() + border, trace.h, entering, team);
+    if (trace.c) copy_units(shard.border_c.data() + border, trace.c, entering, team);
+    for (index r = 0; trace.operand && r < entering; ++r)
+      for (index u = r * stride + first_unit(team); u < r * stride + last_unit(team); ++u)
+        trace.operand[u] = trace.h[u] * shard.recurrent_mask.data()[u];
+    team.barrier();
+    steps(shard, trace, end, scratch, team);
+    return trace;
+  }
+
+ private:
+  bool projects() const { return w.chunked && !in.table; }
+  index first_unit(const Team& team) const { return team.begin(weights.panels()) * w.kernels->lanes; }
+  index last_unit(const Team& team) const { return team.end(weights.panels()) * w.kernels->lanes; }
+
+  void copy_units(const T* from, T* to, index rows, const Team& team) const {
+    const index first = first_unit(team), count = last_unit(team) - first;
+    for (index at = first; at < rows * w.state_stride; at += w.state_stride)
+      std::memcpy(to + at, from + at, size_t(count) * sizeof(T));
+  }
+
+  void steps(const Shard<T>& shard, const Trace<T>& trace, index end, Scratch& scratch, Team& team) const {
+    const Schedule& schedule = shard.schedule;
+    const CellLayout& cell = *w.cell;
+    const int batch_axis = w.options.batch_first ? 0 : 1;
+    std::optional<RowOffsets> y_offsets;
+    if (out.output) y_offsets.emplace(schedule, out.output.stride[batch_axis], out.output.stride[1 - batch_axis]);
+    ForwardStep<T, W> step = common<W>(team);
+    step.recurrent_mask = shard.recurrent_mask.data();
+    step.quantum = shard.quantum.data();
+    W* const operand = operand_rows<W>(trace.operand);
+    W* const reset_h = operand_rows<W>(trace.reset_h);
+    std::vector<index> at(static_cast<size_t>(chunk_rows)), start_at(at);
+    for (index s = trace.begin; s < end; ++s) {
+      if (projects() && (s - trace.begin) % chunk == 0) project(shard, scratch, team, s, std::min(s + chunk, end), at);
+      const index h = trace.block(s) * w.state_stride, h_next = trace.block(s + 1) * w.state_stride;
+      step.rows = schedule.active(s);
+      step.descending = s % 2 != 0;
+      step.h_prev = trace.h + h;
+      step.h_next = trace.h + h_next;
+      if constexpr (!kReduced) step.operand = step.h_prev;
+      if (operand) {
+        step.operand = operand + h;
+        step.operand_next = operand + h_next;
+      }
+      step.c_prev = trace.c ? trace.c + trace.c_block(s) * w.state_stride : nullptr;
+      step.c_next = trace.c ? trace.c + trace.c_block(s + 1) * w.state_stride : nullptr;
+      step.saved = trace.saved ? trace.saved + trace.row(s) * w.saved_stride : nullptr;
+      step.reset_h = reset_h ? reset_h + trace.row(s) * w.state_stride : nullptr;
+      step.y = y_offsets ? out.output.data + y_offsets->base(s) : nullptr;
+      step.y_offset = y_offsets ? y_offsets->at(s) : nullptr;
+      if (s + 1 < end) {
+        step.x_ahead = shard.x.base(s + 1) - shard.x.base(s);
+        step.y_ahead = y_offsets ? y_offsets->base(s + 1) - y_offsets->base(s) : 0;
+      }
+      if (!trace.kept && w.checkpoint > 0 && s % w.checkpoint == 0) keep_border(shard, step, s, team);
+      for (int p = 0; p < cell.phases; ++p) {
+        begin_at(shard, scratch, step, trace.begin, s, p, start_at);
+        step.weight_hh = weights.template hh<W>(p);
+        step.scale = weights.reduced_hh[p].scale.data();
+        step.offset = weights.reduced_hh[p].offset.data();
+        weights.run(p, step);
+        team.barrier();
+      }
+      if (team.rank == 0) give_state(shard, step.h_next, step.c_next, schedule.active(s + 1), step.rows);
+    }
+  }
+
+  // Each member its own units, which nobody else writes.
+  void keep_border(const Shard<T>& shard, const ForwardStep<T, W>& step, index s, const Team& team) const {
+    const index border = shard.border[size_t(s / w.checkpoint)] * w.state_stride;
+    copy_units(step.h_prev, shard.border_h.data() + border, step.rows, team);
+    if (step.c_prev) copy_units(step.c_prev, shard.border_c.data() + border, step.rows, team);
+  }
+
+  template <class V>
+  ForwardStep<T, V> common(const Team& team) const {
+    ForwardStep<T, V> step{};
+    step.first_panel = team.begin(weights.panels());
+    step.last_panel = team.end(weights.panels());
+    step.hidden = w.H;
+    step.state_stride = w.state_stride;
+    step.saved_stride = w.saved_stride;
+    step.gate = w.options.gate;
+    step.candidate = w.options.candidate;
+    step.output = w.options.output;
+    return step;
+  }
+
+  void give_state(const Shard<T>& shard, const T* h, const T* c, index first, index last) const {
+    for (index r = first; r < last; ++r) {
+      scatter_row<T>(h + r * w.state_stride, shard.schedule, r, w.H, out.h_n);
+      if (w.cell->has_c) scatter_row<T>(c + r * w.state_stride, shard.schedule, r, w.H, out.c_n);
+    }
+  }
+
+  // bias + x.W of the steps [begin, end), for the panels of this member.
+  void project(const Shard<T>& shard, Scratch& scratch, Team& team, index begin, index end,
+               std::vector<index>& at) const {
+    ForwardStep<T, X> step = common<X>(team);
+    for (index s = begin; s < end; ++s)
+      for (index r = 0; r < shard.schedule.active(s); ++r) at[size_t(step.rows++)] = shard.x.base(s) + shard.x.at(s)[r];
+    step.inputs = w.I;
+    step.x = scratch.x.fill(weights.reduced, in.x.data, at.data(), team.begin(step.rows), team.end(step.rows));
+    scratch.x.place(at.data(), step.rows);
+    step.x_offset = at.data();
+    if (kReduced) team.barrier();  // all rows are copied
+    for (int p = 0; p < w.cell->phases; ++p) {
+      step.weight_ih = weights.template ih<X>(p);
+      step.start = weights.bias[p].data();
+      step.start_panel = step.projected_row = weights.start_values(p);
+      step.projected_panel = chunk_rows * step.projected_row;
+      step.projected = scratch.start[p].data();
+      weights.run(p, step);
+    }
+  }
+
+  // Where the accumulators of step s begin: at the bias, at the input product of the chunk, or at rows of the table.
+  void begin_at(const Shard<T>& shard, Scratch& scratch, ForwardStep<T, W>& step, index begin, index s, int p,
+                std::vector<index>& at) const {
+    const index values = weights.start_values(p);
+    if constexpr (!kReduced) {
+      if (!w.chunked && !in.table) {
+        step.inputs = w.I;
+        step.x = in.x.data + shard.x.base(s);
+        step.x_offset = shard.x.at(s);
+        step.weight_ih = weights.weight_ih[p].data();
+        step.start = weights.bias[p].data();
+        step.start_panel = values;
+        return;
+      }
+    }
+    step.start_offset = at.data();
+    if (in.table) {
+      for (index r = 0; r < step.rows; ++r)
+        at[size_t(r)] = in.tokens.data[shard.x.base(s) + shard.x.at(s)[r]] * weights.panels() * values;
+      step.start = in.table.state->start[p].data();
+      step.start_panel = values;
+      return;
+    }
+    for (index r = 0; r < step.rows; ++r) at[size_t(r)] = r * values;
+    const index first = shard.schedule.start[s] - shard.schedule.start[s - (s - begin) % chunk];
+    step.start = scratch.start[p].data() + first * values;
+    step.start_panel = chunk_rows * values;
+  }
+
+  const State& w;
+  const typename PackedWeights<T>::State& weights;
+  const RnnInputs<T>& in;
+  const RnnOutputs<T>& out;
+  index chunk = 1, chunk_rows = 1;
+};
+
+}  // namespace fastrnn

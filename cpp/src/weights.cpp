@@ -1,0 +1,164 @@
+#include "weights.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "checks.hpp"
+#include "dispatch.hpp"
+#include "packing.hpp"
+#include "plan.hpp"
+#include "threads.hpp"
+
+namespace fastrnn {
+namespace {
+
+template <class T>
+void expect_finite(const std::string& op, const std::string& argument, const View<const T>& weight) {
+  for (index i = 0; i < weight.shape[0]; ++i)
+    for (index j = 0; j < weight.shape[1]; ++j) {
+      const T value = weight.data[i * weight.stride[0] + j * weight.stride[1]];
+      if (!(value - value == 0)) fail(op, argument, "finite values, to be packed as int8", std::to_string(value));
+    }
+}
+
+// Puts words in the place of the packed floats.
+void reduce(PackedWeights<float>::State& s) {
+  s.reduced = &reduced_kernels(s.kernels->isa);
+  for (int p = 0; p < s.cell->phases; ++p) {
+    const index x = index(s.cell->x[p].count) * s.kernels->lanes, h = index(s.cell->h[p].count) * s.kernels->lanes;
+    s.reduced_ih[p] = reduce_bfloat16(*s.reduced, s.weight_ih[p].data(), s.panels(), s.inputs, x);
+    s.reduced_hh[p] = s.precision == Precision::int8
+                          ? reduce_int8(s.weight_hh[p].data(), s.panels(), s.hidden, h)
+                          : reduce_bfloat16(*s.reduced, s.weight_hh[p].data(), s.panels(), s.hidden, h);
+    s.weight_ih[p] = Buffer<float>();
+    s.weight_hh[p] = Buffer<float>();
+  }
+}
+
+}  // namespace
+
+template <class T>
+PackedWeights<T>::PackedWeights(Cell kind, const View<const T>& weight_ih, const View<const T>& weight_hh,
+                                const View<const T>& bias_ih, const View<const T>& bias_hh, Precision precision) {
+  const CellLayout& cell = layout(kind);
+  const std::string op = cell.name, G = cell.gates == 1 ? "" : std::to_string(cell.gates) + "*";
+  expect_ndim(op, "weight_hh", weight_hh, "(" + G + "H, H)", 2);
+  const index H = weight_hh.shape[1];
+  if (H < 1) fail(op, "weight_hh", "at least one hidden unit", shape_text(weight_hh));
+  expect_shape(op, "weight_hh", weight_hh, "(" + G + "H, H)", {cell.gates * H, H});
+  expect_ndim(op, "weight_ih", weight_ih, "(" + G + "H, I)", 2);
+  const index I = weight_ih.shape[1];
+  if (I < 1) fail(op, "weight_ih", "at least one input feature", shape_text(weight_ih));
+  expect_shape(op, "weight_ih", weight_ih, "(" + G + "H, I)", {cell.gates * H, I});
+  if (bias_ih) expect_shape(op, "bias_ih", bias_ih, "(" + G + "H,)", {cell.gates * H});
+  if (bias_hh) expect_shape(op, "bias_hh", bias_hh, "(" + G + "H,)", {cell.gates * H});
+  if (precision != Precision::full && !std::is_same_v<T, float>)
+    fail(op, "weight_ih", "dtype float32, to be packed in another precision", "float64");
+  if (precision == Precision::int8) expect_finite(op, "weight_hh", weight_hh);
+  auto s = std::make_shared<State>();
+  s->kind = kind;
+  s->precision = precision;
+  s->cell = &cell;
+  s->kernels = &active_kernels<T>();
+  s->inputs = I;
+  s->hidden = H;
+  for (int p = 0; p < cell.phases; ++p) {
+    s->weight_ih[p] = pack_forward(*s->kernels, weight_ih, cell.x[p], H);
+    s->weight_hh[p] = pack_forward(*s->kernels, weight_hh, cell.h[p], H);
+    s->bias[p] = pack_bias(bias_ih, bias_hh, cell, p, H, s->kernels->lanes);
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    if (precision != Precision::full) reduce(*s);
+  }
+  state = std::move(s);
+}
+
+template <class T>
+Cell PackedWeights<T>::cell() const { return state->kind; }
+template <class T>
+Precision PackedWeights<T>::precision() const { return state->precision; }
+template <class T>
+index PackedWeights<T>::inputs() const { return state->inputs; }
+template <class T>
+index PackedWeights<T>::hidden() const { return state->hidden; }
+template <class T>
+size_t PackedWeights<T>::bytes() const {
+  size_t sum = 0;
+  for (int p = 0; p < state->cell->phases; ++p)
+    sum += state->weight_ih[p].bytes() + state->weight_hh[p].bytes() + state->bias[p].bytes() +
+           state->reduced_ih[p].bytes() + state->reduced_hh[p].bytes();
+  return sum;
+}
+
+namespace {
+
+// The products of a phase with every row of an embedding.
+template <class T, class X>
+void project_rows(const typename PackedWeights<T>::State& w, const View<const T>& rows, int phase, T* projected) {
+  constexpr index kBlock = 240;  // rows of a task: a multiple of every register tile
+  const index blocks = (rows.shape[0] + kBlock - 1) / kBlock, panel = w.start_values(phase), row = w.panels() * panel;
+  const double flops = 2.0 * double(rows.shape[0]) * double(w.inputs) * double(row);
+  const int threads = plan_threads(flops, std::max<index>(blocks, 1));
+  std::vector<InputRows<T, X>> copies;
+  for (int i = 0; i < threads; ++i) copies.emplace_back(kBlock, w.inputs);
+  run_tasks(threads, blocks, [&](int thread, index block) {
+    index at[kBlock];
+    ForwardStep<T, X> step{};
+    step.rows = std::min(kBlock, rows.shape[0] - block * kBlock);
+    for (index r = 0; r < step.rows; ++r) at[r] = (block * kBlock + r) * rows.stride[0];
+    step.x = copies[size_t(thread)].fill(w.reduced, rows.data, at, 0, step.rows);
+    copies[size_t(thread)].place(at, step.rows);
+    step.last_panel = w.panels();
+    step.inputs = w.inputs;
+    step.hidden = w.hidden;
+    step.x_offset = at;
+    step.weight_ih = w.template ih<X>(phase);
+    step.start = w.bias[phase].data();
+    step.start_panel = panel;
+    step.projected = projected + block * kBlock * row;
+    step.projected_row = row;
+    step.projected_panel = panel;
+    w.run(phase, step);
+  });
+}
+
+}  // namespace
+
+template <class T>
+ProjectionTable<T>::ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows) {
+  const auto& w = *weights.state;
+  expect_shape(w.cell->name, "embedding", rows, "(V, I)", {rows.ndim == 2 ? rows.shape[0] : 0, w.inputs});
+  if (w.inputs > 1 && rows.stride[1] != 1) fail(w.cell->name, "embedding", "a contiguous last axis", "another stride");
+  auto s = std::make_shared<State>();
+  s->weights = weights;
+  s->rows = rows.shape[0];
+  for (int p = 0; p < w.cell->phases; ++p) {
+    s->start[p] = Buffer<T>(size_t(std::max<index>(s->rows * w.panels() * w.start_values(p), 1)));
+    if constexpr (std::is_same_v<T, float>) {
+      if (w.precision != Precision::full) {
+        project_rows<T, Bfloat16>(w, rows, p, s->start[p].data());
+        continue;
+      }
+    }
+    project_rows<T, T>(w, rows, p, s->start[p].data());
+  }
+  state = std::move(s);
+}
+
+template <class T>
+const PackedWeights<T>& ProjectionTable<T>::weights() const { return state->weights; }
+template <class T>
+index ProjectionTable<T>::rows() const { return state->rows; }
+template <class T>
+size_t ProjectionTable<T>::bytes() const {
+  size_t sum = 0;
+  for (const Buffer<T>& b : state->start) sum += b.bytes();
+  return sum;
+}
+
+template class PackedWeights<float>;
+template class PackedWeights<double>;
+template class ProjectionTable<float>;
+template class ProjectionTable<double>;
+
+}  // namespace fastrnn

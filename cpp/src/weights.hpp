@@ -1,0 +1,82 @@
+// What PackedWeights and ProjectionTable hold.
+#pragma once
+
+#include <type_traits>
+
+#include "cell_layout.hpp"
+#include "fastrnn/rnn.hpp"
+#include "memory.hpp"
+#include "reduced.hpp"
+#include "workspace.hpp"
+
+namespace fastrnn {
+
+template <class T>
+struct PackedWeights<T>::State {
+  Cell kind;
+  const CellLayout* cell;
+  const KernelTable<T>* kernels;
+  index inputs, hidden;
+  Precision precision;
+  const ReducedKernels* reduced = nullptr;
+  Buffer<T> weight_ih[kMaxPhases], weight_hh[kMaxPhases], bias[kMaxPhases];  // the former two in full precision only
+  ReducedWeights reduced_ih[kMaxPhases], reduced_hh[kMaxPhases];             // or these
+
+  index panels() const { return (hidden + kernels->lanes - 1) / kernels->lanes; }
+  index start_values(int phase) const { return index(cell->accumulators[phase]) * kernels->lanes; }  // of a panel
+
+  // The kernel and the weights of products that read W.
+  template <class W>
+  void run(int phase, const ForwardStep<T, W>& step) const {
+    if constexpr (std::is_same_v<W, T>) kernels->forward[int(kind)][phase](step);
+    else if constexpr (std::is_same_v<W, Bfloat16>) reduced->bfloat16[int(kind)][phase](step);
+    else reduced->int8[int(kind)][phase](step);
+  }
+  template <class W>
+  const Word<W>* ih(int phase) const {
+    if constexpr (std::is_same_v<W, T>) return weight_ih[phase].data();
+    else return reduced_ih[phase].words.data();
+  }
+  template <class W>
+  const Word<W>* hh(int phase) const {
+    if constexpr (std::is_same_v<W, T>) return weight_hh[phase].data();
+    else return reduced_hh[phase].words.data();
+  }
+};
+
+// Rows of x as a product reads them: in their own place, or rounded copies, padded to whole words.
+template <class T, class X>
+class InputRows {
+ public:
+  InputRows() = default;
+  InputRows(index rows, index inputs) : inputs_(inputs), stride_(padded_stride(inputs, sizeof(X))) {
+    if (kCopies) copy_ = zeros<X>(size_t(rows * stride_));
+  }
+  // Copies the rows [first, last), which stand at x + at[.]. Returns what `place` counts from.
+  const X* fill(const ReducedKernels* kernels, const T* x, const index* at, index first, index last) const {
+    if constexpr (kCopies) {
+      for (index r = first; r < last; ++r) kernels->to_bfloat16(inputs_, x + at[r], copy_.data() + r * stride_);
+      return copy_.data();
+    } else {
+      return x;
+    }
+  }
+  // at[r]: where row r stands, which is where it stood unless there are copies.
+  void place(index* at, index rows) const {
+    for (index r = 0; kCopies && r < rows; ++r) at[r] = r * stride_;
+  }
+
+ private:
+  static constexpr bool kCopies = !std::is_same_v<T, X>;
+  index inputs_ = 0, stride_ = 0;
+  Buffer<X> copy_;
+};
+
+template <class T>
+struct ProjectionTable<T>::State {
+  PackedWeights<T> weights;
+  index rows;
+  Buffer<T> start[kMaxPhases];  // (rows, P, accumulators, L)
+};
+
+}  // namespace fastrnn
