@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from . import regularizers as regularizers
     from . import runtime as runtime
     from . import saving as saving
+    from . import streaming as streaming
     from . import utils as utils
     from . import zoo as zoo
     from .layers import Input
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "activations", "backend", "callbacks", "cli", "constraints", "datasets", "functional", "initializers", "layers",
     "losses", "metrics", "models", "optimizers", "preprocessing", "reference", "regularizers", "reports", "runtime",
-    "saving", "training", "utils", "zoo",
+    "saving", "streaming", "training", "utils", "zoo",
 }  # fmt: skip
 _NAMES = {"Input": "layers", "Sequential": "models"}
 

@@ -46,23 +46,35 @@ def use_isa(name: str) -> _Restore:
     return _Restore(_core.use_isa, old)
 
 
+def _checked(op: str, threads: int) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+        raise TypeError(f"[{op}] threads: expected a positive integer, got {type(threads).__name__}")
+    if not 1 <= threads <= 4096:
+        raise ValueError(f"[{op}] threads: expected an integer from 1 to 4096, got {threads}")
+    return int(threads)
+
+
+def native_precisions() -> list[str]:
+    """Of "bfloat16" and "int8" (see `functional.pack_weights`), those that the CPU has instructions for, beside the
+    instruction set in use. The others run as well, more slowly."""
+    return list(_core.native_precisions())
+
+
 def get_num_threads() -> int:
     """The most threads one call uses. Starts at OMP_NUM_THREADS, or the number of processors."""
     return int(_core.num_threads())
 
 
 def set_num_threads(threads: int) -> _Restore:
-    """Use at most `threads` threads per call, from now on or inside a `with` block. Results do not depend on it.
+    """Use at most `threads` threads per call, from now on or inside a `with` block; never more than this process has
+    processors. Results do not depend on it.
 
     Raises:
         ValueError: fewer than one. TypeError: not an integer.
     """
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
-        raise TypeError(f"[set_num_threads] threads: expected a positive integer, got {type(threads).__name__}")
-    if not 1 <= threads <= 4096:
-        raise ValueError(f"[set_num_threads] threads: expected an integer from 1 to 4096, got {threads}")
+    count = _checked("set_num_threads", threads)
     old = get_num_threads()
-    _core.set_num_threads(int(threads))
+    _core.set_num_threads(count)
     return _Restore(_core.set_num_threads, old)
 
 
@@ -79,14 +91,25 @@ def release_memory() -> None:
     _core.release_memory()
 
 
+def measure_peak(threads: int | None = None) -> float:
+    """Floating-point operations per second of float32 multiply-adds in registers on `threads` threads (default
+    `get_num_threads()`) with the instruction set in use. Takes about 10 ms.
+
+    Raises:
+        ValueError: fewer than one. TypeError: not an integer.
+    """
+    return float(_core.measure_peak(get_num_threads() if threads is None else _checked("measure_peak", threads)))
+
+
 def info() -> dict[str, Any]:
     """Version, instruction sets, threads, compiler: what `fastrnn info` prints and a bug report needs."""
     return {
         "version": _core.version(),
         "isa": isa(),
         "available_isas": available_isas(),
+        "native_precisions": native_precisions(),
         "threads": get_num_threads(),
-        "openmp": bool(_core.has_openmp()),
+        "thread_source": str(_core.thread_source()),
         "compiler": _core.compiler(),
         "numpy": np.__version__,
     }

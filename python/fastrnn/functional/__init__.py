@@ -39,18 +39,25 @@ from .pooling import (
     max_pool1d_backward,
 )
 from .recurrent import (
+    PackedWeights,
+    ProjectionTable,
     Workspace,
     gru,
     gru_backward,
     lstm,
     lstm_backward,
+    pack_weights,
     rnn,
     rnn_backward,
 )
+from .tokens import TokenIndex, token_conv1d, token_conv1d_backward, token_index
 
 __all__ = [
     "LSTMGradients",
+    "PackedWeights",
+    "ProjectionTable",
     "RNNGradients",
+    "TokenIndex",
     "Workspace",
     "activation",
     "activation_backward",
@@ -79,10 +86,14 @@ __all__ = [
     "lstm_backward",
     "max_pool1d",
     "max_pool1d_backward",
+    "pack_weights",
     "rmsprop_update",
     "rnn",
     "rnn_backward",
     "sgd_update",
     "softmax",
     "softmax_backward",
+    "token_conv1d",
+    "token_conv1d_backward",
+    "token_index",
 ]

@@ -16,7 +16,7 @@ from .checks import Array, activation_id, as_array, flags, integer, is_integer, 
 _MOST_REACH = 2**20  # steps a window may reach back where the sequence is shorter
 
 
-def _fused(op: str, spec: Spec) -> tuple[int, float, float]:
+def fused(op: str, spec: Spec) -> tuple[int, float, float]:
     act = activation_id(op, "activation", spec)
     if parse(spec).name not in FUSED:
         raise ValueError(f"[{op}] activation: expected one of {', '.join(sorted(FUSED))}, got {parse(spec).name}")
@@ -28,7 +28,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: Sp
 
     `activation` is one whose derivative follows from its output (`fastrnn.activations.FUSED`).
     """
-    return _core.linear(x, weight, bias, _fused("linear", activation))
+    return _core.linear(x, weight, bias, fused("linear", activation))
 
 
 def linear_backward(
@@ -43,20 +43,19 @@ def linear_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """Gradients of `linear` (x, weight, bias), from its output y (..., O) and grad_y of the same shape."""
     flags("linear_backward", need_grad_x=need_grad_x, has_bias=has_bias)
-    return _core.linear_backward(x, weight, y, grad_y, _fused("linear_backward", activation), need_grad_x, has_bias)
+    return _core.linear_backward(x, weight, y, grad_y, fused("linear_backward", activation), need_grad_x, has_bias)
 
 
-def _conv_arguments(
-    op: str, x: Array, weight: Array, stride: int, padding: str, dilation: int
+def conv_arguments(
+    op: str, time: int, weight: Array, stride: int, padding: str, dilation: int
 ) -> tuple[int, int, int, int]:
-    """stride, dilation, and the zeros put before and after the sequence."""
-    three_axes(op, "x", x)
+    """stride, dilation, and the zeros put before and after a sequence of `time` steps."""
     stride, dilation = integer(op, "stride", stride, 1), integer(op, "dilation", dilation, 1)
     if getattr(weight, "ndim", 0) != 3:
         got = weight.shape if isinstance(weight, np.ndarray) else type(weight).__name__
         raise ValueError(f"[{op}] weight: expected shape (F, C, K), got {got}")
     reach = (weight.shape[2] - 1) * dilation
-    if reach > max(x.shape[1], _MOST_REACH):
+    if reach > max(time, _MOST_REACH):
         expected = f"a window of at most max(T, {_MOST_REACH}) steps"
         raise ValueError(f"[{op}] dilation: expected {expected}, got {reach + 1} of dilation {dilation}")
     if padding == "valid":
@@ -64,7 +63,7 @@ def _conv_arguments(
     if padding == "causal":
         return stride, dilation, reach, 0
     if padding == "same":
-        return stride, dilation, *same_padding(x.shape[1], reach + 1, stride)
+        return stride, dilation, *same_padding(time, reach + 1, stride)
     error = ValueError if isinstance(padding, str) else TypeError
     raise error(f"[{op}] padding: expected valid, same or causal, got {padding!r}")
 
@@ -84,8 +83,9 @@ def conv1d(
     padding: "valid" (To = floor((T - (K-1) dilation - 1) / stride) + 1), "same" (To = ceil(T / stride), the odd zero
     goes to the end) or "causal" (zeros before the start only), as in Keras. `activation` as in `linear`.
     """
-    arguments = _conv_arguments("conv1d", x, weight, stride, padding, dilation)
-    return _core.conv1d(x, weight, bias, *arguments, _fused("conv1d", activation))
+    three_axes("conv1d", "x", x)
+    arguments = conv_arguments("conv1d", x.shape[1], weight, stride, padding, dilation)
+    return _core.conv1d(x, weight, bias, *arguments, fused("conv1d", activation))
 
 
 def conv1d_backward(
@@ -102,8 +102,9 @@ def conv1d_backward(
     has_bias: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
     """Gradients of `conv1d` (x, weight, bias), from its output y (B, To, F) and grad_y of the same shape."""
-    arguments = _conv_arguments("conv1d_backward", x, weight, stride, padding, dilation)
-    act = _fused("conv1d_backward", activation)
+    three_axes("conv1d_backward", "x", x)
+    arguments = conv_arguments("conv1d_backward", x.shape[1], weight, stride, padding, dilation)
+    act = fused("conv1d_backward", activation)
     flags("conv1d_backward", need_grad_x=need_grad_x, has_bias=has_bias)
     return _core.conv1d_backward(x, weight, y, grad_y, *arguments, act, need_grad_x, has_bias)
 

@@ -2,24 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
 from .. import _core
 from ..activations import Spec
 from ..gradients import LSTMGradients, RNNGradients
-from .checks import Array, activation_id, as_array, flags
+from .checks import Array, activation_id, as_array, checkpoint_steps, flags
 
 Workspace = _core.Workspace
+PackedWeights = _core.PackedWeights
+ProjectionTable = _core.ProjectionTable
+Weights: TypeAlias = Array | PackedWeights | ProjectionTable
+
+PRECISIONS = ("float32", "bfloat16", "int8")  # of the products of packed weights
 
 _RNN, _LSTM, _GRU, _GRU_RESET_BEFORE = range(4)  # the core's enum Cell
 
 
-def rnn(
-    x: Array,
+def pack_weights(
+    cell: str,
     weight_ih: Array,
     weight_hh: Array,
+    bias_ih: Array | None = None,
+    bias_hh: Array | None = None,
+    *,
+    reset_after: bool = True,
+    precision: str | None = None,
+) -> PackedWeights:
+    """Weights in the order in which the kernels read them: pack once, run many times.
+
+    A call with arrays packs them anew, which for one row or few steps costs as much as the call. The copy does not
+    follow later changes of the weights, and keeps to the instruction set in use when it was made.
+
+    Args:
+        cell: "rnn", "lstm" or "gru".
+        weight_ih, weight_hh, bias_ih, bias_hh, reset_after: as those of the functions of these names.
+        precision: what products read, of float32 arrays; None means their dtype. Arguments, results, states, biases and
+            sums are float32 in each.
+            "float32": nothing is rounded.
+            "bfloat16": weights, x and h are rounded to bfloat16 (to nearest, ties to even).
+            "int8": weight_hh becomes integers from -127 to 127 times a scale of each row, its largest magnitude / 127.
+            h becomes integers from -127 to 127 times 1/127, or times bound/127 in a row of the batch that has an h0 or
+            a recurrent_mask beyond 1: bound = max(1, max |h0|) * max |recurrent_mask|. The activations must keep h
+            within [-1, 1]: tanh, sigmoid, softsign or hard_sigmoid; a gru's recurrent_activation sigmoid or
+            hard_sigmoid; an lstm's `activation` may be any. The product does not see NaN in h. x and weight_ih are
+            rounded to bfloat16.
+            Either runs on any CPU; `runtime.native_precisions()` has those this one has instructions for.
+
+    Returns:
+        PackedWeights, to be passed as `weight_ih`. Its method `project(embedding)` with an embedding (V, I) returns a
+        ProjectionTable of the products of every row; passed as `weight_ih`, x holds token numbers (B, T).
+
+    Raises:
+        ValueError, TypeError: any argument of the wrong shape or dtype.
+    """
+    flags("pack_weights", reset_after=reset_after)
+    kinds = {"rnn": _RNN, "lstm": _LSTM, "gru": _GRU if reset_after else _GRU_RESET_BEFORE}
+    if cell not in kinds:
+        raise ValueError(f"[pack_weights] cell: expected 'rnn', 'lstm' or 'gru', got {cell!r}")
+    if precision not in (None, *PRECISIONS):
+        known = ", ".join(map(repr, PRECISIONS))
+        raise ValueError(f"[pack_weights] precision: expected one of {known}, got {precision!r}")
+    return _core.pack_weights(kinds[cell], weight_ih, weight_hh, bias_ih, bias_hh, precision or "")
+
+
+def rnn(
+    x: Array,
+    weight_ih: Weights,
+    weight_hh: Array | None = None,
     bias_ih: Array | None = None,
     bias_hh: Array | None = None,
     h0: Array | None = None,
@@ -32,6 +84,7 @@ def rnn(
     recurrent_mask: Array | None = None,
     return_sequences: bool = True,
     return_workspace: bool = False,
+    checkpoint: int | bool | None = None,
     out: Array | None = None,
 ) -> Any:
     """Elman network: h' = activation(W x + b_ih + R h + b_hh), over whole sequences.
@@ -39,7 +92,9 @@ def rnn(
     Args:
         x: (B, T, I), or (T, B, I) with `batch_first=False`; float32 or float64. Any strides; a last axis that is not
             contiguous is copied.
-        weight_ih, weight_hh: (H, I) and (H, H).
+        weight_ih, weight_hh: (H, I) and (H, H). Or weight_ih is what `pack_weights` returned (inference only), or a
+            table made of it; with a table, x holds token numbers, integers (B, T). Neither weight_hh nor biases are
+            given then.
         bias_ih, bias_hh: (H,) or None.
         h0: (B, H), the initial state, or None for zeros.
         activation: a name, or (name, alpha, beta); see `fastrnn.activations`.
@@ -51,6 +106,10 @@ def rnn(
             recurrent_dropout does; the state itself is not changed.
         return_sequences: False leaves the output out (None): only h_n is wanted.
         return_workspace: also return what `rnn_backward` needs. It refers to x, which must not change until then.
+        checkpoint: keep in the workspace the states of every `checkpoint` steps rather than all that every step has
+            computed; backward computes the rest again, a stretch at a time: a third more arithmetic, memory divided by
+            about `checkpoint`. True: about sqrt(T) steps. Stretches are rounded up so that every result is bitwise the
+            same as without. Everything is kept where that is no more. No effect without return_workspace.
         out: an array for the output, of its shape and dtype, whose last axis is contiguous.
 
     Returns:
@@ -68,15 +127,15 @@ def rnn(
     act = activation_id("rnn", "activation", activation)
     output, h_n, _, workspace = _core.rnn_forward(
         _RNN, act, act, act, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, None, steps, mask, recurrent_mask, reverse,
-        batch_first, return_sequences, return_workspace, out,
+        batch_first, return_sequences, return_workspace, out, checkpoint_steps("rnn", checkpoint),
     )  # fmt: skip
     return (output, h_n, workspace) if return_workspace else (output, h_n)
 
 
 def lstm(
     x: Array,
-    weight_ih: Array,
-    weight_hh: Array,
+    weight_ih: Weights,
+    weight_hh: Array | None = None,
     bias_ih: Array | None = None,
     bias_hh: Array | None = None,
     h0: Array | None = None,
@@ -92,6 +151,7 @@ def lstm(
     recurrent_mask: Array | None = None,
     return_sequences: bool = True,
     return_workspace: bool = False,
+    checkpoint: int | bool | None = None,
     out: Array | None = None,
 ) -> Any:
     """LSTM over whole sequences: i, f, o = recurrent_activation(.), g = activation(.), each of W x + b_ih + R h + b_hh;
@@ -122,14 +182,15 @@ def lstm(
     output, h_n, c_n, workspace = _core.rnn_forward(
         _LSTM, gate, candidate, last, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, steps, mask,
         recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out,
+        checkpoint_steps("lstm", checkpoint),
     )  # fmt: skip
     return (output, (h_n, c_n), workspace) if return_workspace else (output, (h_n, c_n))
 
 
 def gru(
     x: Array,
-    weight_ih: Array,
-    weight_hh: Array,
+    weight_ih: Weights,
+    weight_hh: Array | None = None,
     bias_ih: Array | None = None,
     bias_hh: Array | None = None,
     h0: Array | None = None,
@@ -144,6 +205,7 @@ def gru(
     recurrent_mask: Array | None = None,
     return_sequences: bool = True,
     return_workspace: bool = False,
+    checkpoint: int | bool | None = None,
     out: Array | None = None,
 ) -> Any:
     """GRU over whole sequences: r, z = recurrent_activation(W x + b_ih + R h + b_hh); h' = (1 - z) n + z h, where
@@ -172,7 +234,7 @@ def gru(
     output, h_n, _, workspace = _core.rnn_forward(
         _GRU if reset_after else _GRU_RESET_BEFORE, gate, candidate, candidate, x, weight_ih, weight_hh, bias_ih,
         bias_hh, h0, None, steps, mask, recurrent_mask, reverse, batch_first, return_sequences,
-        return_workspace, out,
+        return_workspace, out, checkpoint_steps("gru", checkpoint),
     )  # fmt: skip
     return (output, h_n, workspace) if return_workspace else (output, h_n)
 

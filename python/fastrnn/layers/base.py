@@ -9,7 +9,7 @@ A layer implements four private methods and the base class does the rest:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -145,13 +145,16 @@ class Layer:
 
     def forward(self, x: Array, *, training: bool = False, mask: Array | None = None) -> Any:
         """Run the layer on an array. With `training=True` it keeps what `backward` needs (until `backward` took it)."""
+        return self._run(self._forward, x, training, mask)
+
+    def _run(self, body: Callable[[Array, bool, Array | None], Any], x: Array, training: bool, mask: Any) -> Any:
         if not self.built:
             raise RuntimeError(f"[{type(self).__name__}] forward: expected a built layer, got one without weights")
         x = self._as_input(x)
         self._check_shape(x.shape)
         mask = self._as_mask(mask, x)
         self._cache = None
-        y = self._forward(x, training, mask)
+        y = body(x, training, mask)
         self._output_like = [(part.shape, part.dtype) for part in _arrays(y)] if training else []
         if self.activity_regularizer is not None:
             self._penalise(y, x.shape[0], training)

@@ -10,6 +10,7 @@ import numpy as np
 from . import checks
 from .base import Array, Layer, Shape
 from .recurrent import Recurrent
+from .tokens import Tokens
 
 _MODES = ("concat", "sum", "mul", "ave", None)
 
@@ -72,6 +73,13 @@ class Bidirectional(Layer):
     def _sublayers(self) -> tuple[Recurrent, Recurrent]:
         return self.forward_layer, self.backward_layer
 
+    @property
+    def takes_tokens(self) -> bool:
+        return all(layer.takes_tokens for layer in self._sublayers())
+
+    def _as_input(self, x: Any) -> Any:
+        return x if self.takes_tokens and isinstance(x, Tokens) else super()._as_input(x)
+
     def _build(self, input_shape: Shape) -> None:
         for prefix, layer in zip(("forward", "backward"), self._sublayers(), strict=True):
             if layer.built:
@@ -110,14 +118,14 @@ class Bidirectional(Layer):
         whole = None
         if self.merge_mode == "concat" and self.return_sequences:
             # both directions write into their half: no concatenation
-            whole = np.empty((*x.shape[:2], wide), x.dtype)
+            whole = np.empty((*x.shape[:2], wide), self.dtype)
             outs = [whole[..., :split], whole[..., split:]]
         y, states, call = one.run(x, training, mask, self._given[0], out=outs[0])
         # Keras turns the second output round, whichever of the two goes backwards
         y_back, states_back, call_back = other.run(x, training, mask, self._given[1], out=outs[1], flip=True)
         for layer, output in ((one, y), (other, y_back)):
             if layer.activity_regularizer is not None:
-                layer._penalise(output, len(x), training)
+                layer._penalise(output, x.shape[0], training)
         merged = self._merge(y, y_back) if whole is None else whole
         if training:
             products = (y, y_back) if self.merge_mode == "mul" else None

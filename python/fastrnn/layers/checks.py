@@ -20,6 +20,17 @@ def positive_int(op: str, arg: str, value: Any) -> int:
     return int(value)
 
 
+def checkpoint(op: str, arg: str, value: Any) -> int | bool | None:
+    """None, True, or a number of steps; False means None."""
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return True if value else None
+    if not isinstance(value, numbers.Integral):
+        raise TypeError(f"[{op}] {arg}: expected None, True or a number of steps, got {value!r}")
+    if value <= 0:
+        raise ValueError(f"[{op}] {arg}: expected None, True or a number of steps >= 1, got {value!r}")
+    return int(value)
+
+
 def arrays(op: str, arg: str, values: Any) -> list[Any]:
     """A list of arrays from what a user gives for one."""
     if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__iter__"):

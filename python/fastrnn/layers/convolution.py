@@ -10,6 +10,7 @@ import numpy as np
 from .. import functional as F
 from . import checks
 from .base import Array, Layer, Shape
+from .tokens import TokenGradient, Tokens
 from .weights import OutputActivation, WeightSpec
 
 
@@ -79,21 +80,44 @@ class Conv1D(Layer):
             "activation": self.activation.fused,
         }  # fmt: skip
 
-    def _forward(self, x: Array, training: bool, mask: Array | None) -> Array:
+    def _as_input(self, x: Any) -> Any:
+        return x if isinstance(x, Tokens) and self._projects(x) else super()._as_input(x)
+
+    def _projects(self, x: Tokens) -> bool:
+        """Is it worth it to convolve `x` by its distinct tokens?"""
+        reach = (self.kernel_size - 1) * self.dilation_rate
+        if x.ndim != 3 or x.dtype != self.dtype or reach > x.shape[1]:
+            return False
+        outputs = output_extent(x.shape[1], reach + 1, self.strides, self.padding) or 0
+        return x.worth_projecting(x.shape[0] * outputs, self.kernel_size * self.filters)
+
+    def _forward(self, x: Array | Tokens, training: bool, mask: Array | None) -> Array:
         bias = None if self.bias is None else self.bias.value
         # (K, C, F) seen as (F, C, K)
-        a = F.conv1d(x, self.kernel.value.transpose(2, 1, 0), bias, **self._options())
+        weight = self.kernel.value.transpose(2, 1, 0)
+        if isinstance(x, Tokens):
+            a = F.token_conv1d(x.index, x.table, weight, bias, **self._options())
+        else:
+            a = F.conv1d(x, weight, bias, **self._options())
         y = self.activation.forward(a)
         if training:
             self._cache = (x, a, y)
         return y
 
-    def _backward(self, cache: Any, grad_y: Array) -> Array | None:
+    def _backward(self, cache: Any, grad_y: Array) -> Any:
         x, a, y = cache
-        grad_x, grad_weight, grad_bias = F.conv1d_backward(
-            x, self.kernel.value.transpose(2, 1, 0), a, self.activation.backward(a, y, grad_y),
-            need_grad_x=self.need_grad_x, has_bias=self.bias is not None, **self._options(),
-        )  # fmt: skip
+        weight, grad_a = self.kernel.value.transpose(2, 1, 0), self.activation.backward(a, y, grad_y)
+        options = {"has_bias": self.bias is not None, **self._options()}
+        grad_x: Any
+        if isinstance(x, Tokens):
+            grad_x, grad_weight, grad_bias = F.token_conv1d_backward(
+                x.index, x.table, weight, a, grad_a, need_grad_embedding=self.need_grad_x, **options
+            )
+            grad_x = None if grad_x is None else TokenGradient(grad_x)
+        else:
+            grad_x, grad_weight, grad_bias = F.conv1d_backward(
+                x, weight, a, grad_a, need_grad_x=self.need_grad_x, **options
+            )
         self.kernel.grad = np.ascontiguousarray(grad_weight.transpose(2, 1, 0))
         if self.bias is not None:
             self.bias.grad = grad_bias

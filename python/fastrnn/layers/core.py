@@ -11,6 +11,7 @@ from .. import functional as F
 from .. import initializers
 from . import checks
 from .base import Array, Layer, Shape
+from .tokens import TokenGradient, Tokens
 from .weights import OutputActivation, WeightSpec
 
 
@@ -174,17 +175,29 @@ class Embedding(Layer):
         ids: Array = x.astype(np.int64, copy=False)
         return ids
 
-    def _forward(self, x: Array, training: bool, mask: Array | None) -> Array:
-        self._mask = None
-        if self.mask_zero:
-            self._mask = x != 0
+    def forward_tokens(self, x: Array, *, training: bool = False, mask: Array | None = None) -> Tokens:
+        """As `forward`, for a layer that takes `Tokens` in place of the array."""
+        tokens: Tokens = self._run(self._forward_tokens, x, training, mask)
+        return tokens
+
+    def _forward_tokens(self, x: Array, training: bool, mask: Array | None) -> Tokens:
+        self._mask = x != 0 if self.mask_zero else None
         if training:
             self._cache = x
-        y: Array = F.embedding(x, self.embeddings.value)
-        return y
+        return Tokens(x, self.embeddings.value)
 
-    def _backward(self, cache: Array, grad_y: Array) -> None:
-        self.embeddings.grad = F.embedding_backward(cache, grad_y, self.input_dim)
+    def _forward(self, x: Array, training: bool, mask: Array | None) -> Array:
+        return np.asarray(self._forward_tokens(x, training, mask))
+
+    def _check_gradient(self, grad_y: Any) -> None:
+        if not isinstance(grad_y, TokenGradient):
+            super()._check_gradient(grad_y)
+
+    def _backward(self, cache: Array, grad_y: Array | TokenGradient) -> None:
+        if isinstance(grad_y, TokenGradient):
+            self.embeddings.grad = grad_y.table
+        else:
+            self.embeddings.grad = F.embedding_backward(cache, grad_y, self.input_dim)
 
     def compute_mask(self, mask: Array | None) -> Array | None:
         """Where the ids of the last forward are not zero, with `mask_zero`; else None."""

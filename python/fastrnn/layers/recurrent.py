@@ -12,8 +12,10 @@ import numpy as np
 
 from .. import activations, initializers
 from .. import functional as F
+from ..streaming import Stream
 from . import checks, gates
 from .base import Array, Layer, Shape
+from .tokens import Tokens
 from .weights import WeightSpec
 
 # Keras arguments that choose among its implementations, with what may be said; here they change nothing.
@@ -41,6 +43,8 @@ class Recurrent(Layer):
     kernel, recurrent, bias a `_regularizer` and a `_constraint`; dropout=0.0 and recurrent_dropout=0.0 in [0, 1) (one
     mask per batch, constant in time); return_sequences, return_state, go_backwards, stateful, zero_output_for_mask
     (all False); seed=None (of the dropout masks). unroll, implementation and use_cudnn are accepted without effect.
+    Not in Keras: checkpoint=None, or a number of steps, or True for about sqrt(T) of them: training then keeps the
+    states of every so many steps and computes the rest again in backward, with the same results, in less memory.
 
     Input (B, T, I), mask (B, T). Output (B, T, U) with return_sequences, else (B, U); with return_state a list
     [output, h] or [output, h, c], states (B, U).
@@ -66,6 +70,7 @@ class Recurrent(Layer):
             for name in ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask")
         }
         seed = checks.seed(op, "seed", options.pop("seed", None))
+        checkpoint = checks.checkpoint(op, "checkpoint", options.pop("checkpoint", None))
         for name in _WITHOUT_EFFECT:
             options.pop(name, None)
         # This one would change the meaning of the axes, so it may only be said when it is false.
@@ -80,11 +85,14 @@ class Recurrent(Layer):
         self.go_backwards, self.stateful = flags["go_backwards"], flags["stateful"]
         self.zero_output_for_mask = flags["zero_output_for_mask"]
         self.seed = seed
+        self.checkpoint = checkpoint
         self._dropout_source = None if seed is None else np.random.default_rng(seed)
         # stateful: the states carried to the next batch, (B, U) each
         self.states: list[Array] | None = None
         self._batch: int | None = None
         self._given_state: list[Array] | None = None
+        # PackedWeights, or a ProjectionTable of them: weights that are no longer trained
+        self._frozen: Any = None
         # after a backward: the gradients of the initial states, where there were any
         self.grad_initial_state: list[Array | None] = [None] * self.state_count
 
@@ -151,11 +159,22 @@ class Recurrent(Layer):
         return [y, *states] if self.return_state else y
 
     def run(
-        self, x: Array, training: bool, mask: Array | None, given: list[Array] | None, *, out: Array | None = None,
+        self,
+        x: Array | Tokens,
+        training: bool,
+        mask: Array | None,
+        given: list[Array] | None,
+        *,
+        out: Array | None = None,
         flip: bool = False,
-    ) -> tuple[Array, list[Array], Call | None]:  # fmt: skip
+    ) -> tuple[Array, list[Array], Call | None]:
         """Output, final states, and in training what `run_backward` needs. With return_sequences the output goes to
         `out` (B, T, U) if given, and `flip` turns it round in time (Bidirectional needs the order of the input)."""
+        if training and self._frozen is not None:
+            raise RuntimeError(f"[{type(self).__name__}] training: expected False for a frozen layer, got True")
+        dtype = np.dtype(self.dtype)
+        if isinstance(x, Tokens):
+            x = x.ids
         initial = self._initial_state(len(x), given)
         if mask is not None and mask.all():
             mask = None
@@ -165,16 +184,16 @@ class Recurrent(Layer):
             x = F.dropout(x, self.dropout, input_seed, broadcast_axes=(1,))
         if training and self.recurrent_dropout:
             seed = initializers.draw_seed(self._dropout_source)
-            recurrent_mask = F.dropout_mask((len(x), self.units), self.recurrent_dropout, seed, x.dtype)
+            recurrent_mask = F.dropout_mask((len(x), self.units), self.recurrent_dropout, seed, dtype)
 
         options: dict[str, Any] = {
             "mask": mask, "reverse": self.go_backwards, "recurrent_mask": recurrent_mask, "return_workspace": training,
-            "return_sequences": self.return_sequences,
+            "return_sequences": self.return_sequences, "checkpoint": self.checkpoint,
         }  # fmt: skip
         # The kernels leave the output where the input stood; Keras wants it in the order of processing.
         flipped = self.return_sequences and self.go_backwards != flip
         if flipped and out is None:
-            out = np.empty((*x.shape[:2], self.units), x.dtype)
+            out = np.empty((*x.shape[:2], self.units), dtype)
         if self.return_sequences and out is not None:
             options["out"] = out[:, ::-1] if flipped else out
         result = self._call(x, initial, options)
@@ -185,7 +204,7 @@ class Recurrent(Layer):
         held = last = None
         if not self.return_sequences:
             last = self._last_rows(mask, initial is not None)
-            y = states[0].copy() if last is None else np.where(last[:, None], states[0], x.dtype.type(0))
+            y = states[0].copy() if last is None else np.where(last[:, None], states[0], dtype.type(0))
         else:
             y = y if out is None else out
             if mask is not None and not self.zero_output_for_mask:
@@ -211,10 +230,35 @@ class Recurrent(Layer):
         return np.asarray(mask.any(axis=1)) if carried else None
 
     def _call(self, x: Array, initial: list[Array] | None, options: dict[str, Any]) -> Any:
-        bias = None if self.bias is None else self.bias.value
-        weights = gates.to_native(self.cell, self.kernel.value, self.recurrent_kernel.value, bias)
+        weights = self._native_weights() if self._frozen is None else (self._frozen, None, None, None)
         states = [None] * self.state_count if initial is None else initial
         return getattr(F, self.cell)(x, *weights, *states, **self._cell_options(), **options)
+
+    def freeze(self, precision: str | None = None) -> F.PackedWeights:
+        """From now on predict with the weights as they are, packed once (see FrozenModel); not to be trained again."""
+        reset_after = self.reset_after if isinstance(self, GRU) else True
+        packed = F.pack_weights(self.cell, *self._native_weights(), reset_after=reset_after, precision=precision)
+        self._frozen = packed
+        return packed
+
+    def fold(self, embedding: Array) -> F.ProjectionTable:
+        """For a frozen layer: take Tokens of `embedding` (V, I), whose input products are computed now."""
+        assert isinstance(self._frozen, F.PackedWeights)
+        table = self._frozen.project(embedding)
+        self._frozen = table
+        return table
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Does the layer have a folded embedding, and look up its products by the ids of `Tokens`?"""
+        return isinstance(self._frozen, F.ProjectionTable)
+
+    def _as_input(self, x: Any) -> Any:
+        return x if self.takes_tokens and isinstance(x, Tokens) else super()._as_input(x)
+
+    def _native_weights(self) -> tuple[Array, Array, Array | None, Array | None]:
+        bias = None if self.bias is None else self.bias.value
+        return gates.to_native(self.cell, self.kernel.value, self.recurrent_kernel.value, bias)
 
     def _cell_options(self) -> dict[str, Any]:
         return {"activation": self.activation}
@@ -244,6 +288,21 @@ class Recurrent(Layer):
         if grad_x is not None and call.input_seed is not None:
             grad_x = F.dropout(grad_x, self.dropout, call.input_seed, broadcast_axes=(1,))
         return grad_x  # type: ignore[no-any-return]
+
+    def stream(self) -> Stream:
+        """The layer as a `fastrnn.streaming.Stream`: a step or a block of one sequence at a time, the state carried.
+
+        It copies the weights as they are now, and starts from zeros. Dropout is off, and what return_sequences,
+        return_state and stateful say does not matter: every step's output is returned, and the state can be read.
+        """
+        op = type(self).__name__
+        if not self.built:
+            raise ValueError(f"[{op}] stream: expected a built layer, got one without weights")
+        if self.go_backwards:
+            raise ValueError(
+                f"[{op}] stream: expected go_backwards=False (a stream has no end to start from), got True"
+            )
+        return Stream(self.cell, *self._native_weights(), **self._cell_options())
 
     # ---- shapes, masks, states, configuration ---------------------------------------------------------------------
 
@@ -281,6 +340,7 @@ class Recurrent(Layer):
             "stateful": self.stateful,
             "zero_output_for_mask": self.zero_output_for_mask,
             "seed": self.seed,
+            "checkpoint": self.checkpoint,
         }  # fmt: skip
 
 

@@ -42,10 +42,12 @@ from .recurrent import (
     rnn,
     rnn_backward,
 )
+from .tokens import TokenIndex, token_conv1d, token_conv1d_backward, token_index
 
 __all__ = [
     "LSTMGradients",
     "RNNGradients",
+    "TokenIndex",
     "Workspace",
     "activation",
     "activation_backward",
@@ -80,4 +82,7 @@ __all__ = [
     "sgd_update",
     "softmax",
     "softmax_backward",
+    "token_conv1d",
+    "token_conv1d_backward",
+    "token_index",
 ]
