@@ -7,6 +7,7 @@
 #include "arrays.hpp"
 #include "cell_layout.hpp"
 #include "fastrnn/rnn.hpp"
+#include "tokens.hpp"
 
 namespace fastrnn::bindings {
 namespace {
@@ -14,7 +15,9 @@ namespace {
 // What forward left for backward, with the array it refers to.
 struct PyWorkspace {
   std::variant<Workspace<float>, Workspace<double>> core;
-  py::array x;
+  py::array x;        // or the embedding
+  py::object tokens;  // of an embedding
+  index vocabulary = 0;
   Cell cell = Cell::rnn;
   bool batch_first = true, bias_ih = false, bias_hh = false, h0 = false, c0 = false;
 };
@@ -115,13 +118,32 @@ auto packed_of(const std::string& op, const Variant& core) {
   return std::get<Wanted>(core);
 }
 
+// The tokens of `embedding`, or null where x is an array.
+const PyTokens* embedded_tokens(const std::string& op, const py::object& x, const py::object& embedding,
+                                bool is_table) {
+  const bool is_tokens = py::isinstance<PyTokens>(x);
+  if (is_tokens && embedding.is_none()) fail(op, "embedding", "an embedding (V, I) beside token_index's tokens", "None");
+  if (embedding.is_none()) return nullptr;
+  if (is_table) fail(op, "embedding", "None beside a table of its products", "an array");
+  if (!is_tokens)
+    fail_type(op, "x", "what token_index returns, beside an embedding", text(py::type::of(x).attr("__name__")));
+  const auto& tokens = x.cast<const PyTokens&>();
+  if (tokens.shape.size() != 2)
+    fail(op, "x", "ids of shape (B, T)", shape_text(tokens.shape.data(), int(tokens.shape.size())));
+  return &tokens;
+}
+
+View<const int32_t> view_of_ranks(const PyTokens& tokens) {
+  return {tokens.core.inverse.data(), 2, {tokens.shape[0], tokens.shape[1]}, {tokens.shape[1], 1}};
+}
+
 template <class T>
 py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, const py::tuple& output_activation,
                   const py::object& x, const py::object& weight_ih, const py::object& weight_hh,
                   const py::object& bias_ih, const py::object& bias_hh, const py::object& h0, const py::object& c0,
                   const py::object& lengths, const py::object& mask, const py::object& recurrent_mask, bool reverse,
                   bool batch_first, bool return_sequences, bool return_workspace, const py::object& out,
-                  index checkpoint) {
+                  index checkpoint, const PyTokens* embedded, const py::object& embedding) {
   const CellLayout& info = layout(cell);
   const std::string op = info.name;
   const bool is_packed = py::isinstance<PyPackedWeights>(weight_ih), is_table = py::isinstance<PyProjectionTable>(weight_ih);
@@ -135,7 +157,9 @@ py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, 
   RnnOptions<T> options{cell, activation<T>(gate), activation<T>(candidate), activation<T>(output_activation), reverse,
                         batch_first, checkpoint};
   const bool arrays = !is_packed && !is_table;
-  const Input<T> in_x = is_table ? Input<T>{} : input<T>(op, "x", x, true),
+  const Input<T> in_x = is_table   ? Input<T>{}
+                        : embedded ? input<T>(op, "embedding", embedding, true, "embedding")
+                                   : input<T>(op, "x", x, true),
                  w_ih = arrays ? input<T>(op, "weight_ih", weight_ih) : Input<T>{},
                  w_hh = input<T>(op, "weight_hh", weight_hh), b_ih = input<T>(op, "bias_ih", bias_ih),
                  b_hh = input<T>(op, "bias_hh", bias_hh), in_h0 = input<T>(op, "h0", h0),
@@ -152,13 +176,17 @@ py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, 
     in.packed = in.table.weights();
     in.tokens = tokens;
   }
+  if (embedded) {
+    in.distinct = &embedded->core;
+    in.ranks = view_of_ranks(*embedded);
+  }
   // Shapes are checked by the core; here they only size the outputs.
   if (is_table)
     expect_ndim(op, "x", tokens.view, batch_first ? "(B, T)" : "(T, B)", 2);
-  else
+  else if (!embedded)
     expect_ndim(op, "x", in.x, batch_first ? "(B, T, I)" : "(T, B, I)", 3);
   if (arrays) expect_ndim(op, "weight_hh", in.weight_hh, "(G*H, H)", 2);
-  const index* shape = is_table ? tokens.view.shape : in.x.shape;
+  const index* shape = is_table ? tokens.view.shape : embedded ? in.ranks.shape : in.x.shape;
   const index B = shape[batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
   py::object output = py::none(), c_n = py::none();
   RnnOutputs<T> result;
@@ -186,6 +214,10 @@ py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, 
   if (!return_workspace) return py::make_tuple(output, h_n, c_n, py::none());
   kept->core = std::move(workspace);
   kept->x = in_x.array;
+  if (embedded) {
+    kept->tokens = x;
+    kept->vocabulary = embedded->core.vocabulary;
+  }
   kept->cell = cell;
   kept->batch_first = batch_first;
   kept->bias_ih = !bias_ih.is_none();
@@ -212,7 +244,9 @@ py::tuple backward(const PyWorkspace& kept, const Workspace<T>& workspace, const
   };
   const py::ssize_t axis0 = kept.batch_first ? B : workspace.steps(), axis1 = kept.batch_first ? workspace.steps() : B;
   py::tuple result = py::make_tuple(
-      make(need_grad_x, {axis0, axis1, I}, g.x), make(true, {GH, I}, g.weight_ih), make(true, {GH, H}, g.weight_hh),
+      make(need_grad_x, kept.tokens ? std::vector<py::ssize_t>{kept.vocabulary, I} : std::vector<py::ssize_t>{axis0, axis1, I},
+           g.x),
+      make(true, {GH, I}, g.weight_ih), make(true, {GH, H}, g.weight_hh),
       make(kept.bias_ih, {GH}, g.bias_ih), make(kept.bias_hh, {GH}, g.bias_hh), make(kept.h0, {B, H}, g.h0),
       make(kept.c0, {B, H}, g.c0));
   {
@@ -266,14 +300,18 @@ void bind_rnn(py::module_& m) {
                           const py::object& bias_ih, const py::object& bias_hh, const py::object& h0,
                           const py::object& c0, const py::object& lengths, const py::object& mask,
                           const py::object& recurrent_mask, bool reverse, bool batch_first, bool return_sequences,
-                          bool return_workspace, const py::object& out, index checkpoint) {
+                          bool return_workspace, const py::object& out, index checkpoint,
+                          const py::object& embedding) {
     if (cell < 0 || cell >= kCells) throw py::value_error("[rnn_forward] cell: expected 0 to 3");
-    const bool wide = py::isinstance<PyProjectionTable>(weight_ih)
-                          ? weight_ih.cast<const PyProjectionTable&>().core.index() == 1
-                          : is_double(layout(Cell(cell)).name, "x", x);
+    const std::string op = layout(Cell(cell)).name;
+    const bool is_table = py::isinstance<PyProjectionTable>(weight_ih);
+    const PyTokens* embedded = embedded_tokens(op, x, embedding, is_table);
+    const bool wide = is_table   ? weight_ih.cast<const PyProjectionTable&>().core.index() == 1
+                      : embedded ? is_double(op, "embedding", embedding)
+                                 : is_double(op, "x", x);
     const auto run = wide ? forward<double> : forward<float>;
     return run(Cell(cell), gate, candidate, output, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, lengths, mask,
-               recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out, checkpoint);
+               recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out, checkpoint, embedded, embedding);
   });
 
   m.def("rnn_backward", [](const PyWorkspace& w, const py::object& grad_output, const py::object& grad_h_n,

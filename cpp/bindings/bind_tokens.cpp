@@ -1,19 +1,12 @@
 // The tokens of a batch, and convolution over embedded tokens.
-#include "token_index.hpp"
-
 #include <memory>
 
 #include "arrays.hpp"
 #include "fastrnn/ops.hpp"
+#include "tokens.hpp"
 
 namespace fastrnn::bindings {
 namespace {
-
-// An index and the shape of the ids it was made from.
-struct PyTokens {
-  TokenIndex core;
-  std::vector<index> shape;
-};
 
 template <class Id>
 TokenIndex index_ids(const py::array& ids, index vocabulary) {

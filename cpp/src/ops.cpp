@@ -139,7 +139,7 @@ void embedding_backward(index count, const index* ids, index vocabulary, index f
     const index first = lines * task / threads * kLine, last = std::min(features, lines * (task + 1) / threads * kLine);
     for (index v = 0; v < vocabulary; ++v)
       std::fill(grad_weight + v * features + first, grad_weight + v * features + last, T(0));
-    kernels.scatter_add(count, ids, last - first, features, grad_y + first, grad_weight + first);
+    kernels.scatter_add(count, ids, last - first, features, grad_y + first, features, grad_weight + first);
   });
 }
 

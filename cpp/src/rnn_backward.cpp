@@ -13,6 +13,7 @@
 #include "forward_pass.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
+#include "token_sums.hpp"
 #include "workspace.hpp"
 
 namespace fastrnn {
@@ -75,15 +76,20 @@ class Backward {
         rows(w.rows), chunk(w.chunk) {
     if (w.checkpoint > 0) {
       inputs.x = w.x;
+      inputs.table = w.table;
+      if (w.distinct) inputs.tokens = w.ranks_view();
       forward.emplace(w, *w.weights.state, inputs, no_outputs);
     }
     const int L = w.kernels->lanes;
     row_values = cell.slots * L;
     panels = panels_of(w.H, L);
     plane = chunk * rows * row_values;
-    x_runs = backward_runs(cell.x_all, w.H, L, plane);
-    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, w, plane, w.I, shards);
-    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, w, plane, 1, shards);
+    const index x_plane = w.distinct ? cell.x_all.count * L : plane;  // W meets the ring, or its sums over tokens
+    x_runs = backward_runs(cell.x_all, w.H, L, x_plane);
+    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, w, x_plane, w.I, shards);
+    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, w, x_plane, 1, shards);
+    token_values = panels * cell.x_all.count * L;
+    if (w.distinct) tokens.resize(size_t(shards));
     for (int p = 0; p < cell.phases; ++p) {
       h_runs[p] = backward_runs(cell.h_all[p], w.H, L, plane);
       if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], w, plane, w.H, shards);
@@ -92,7 +98,7 @@ class Backward {
   }
 
   void run() {
-    const double flops = (forward ? 6.0 : 4.0) * w.total * double(cell.gates * w.H) * double(w.I + w.H);
+    const double flops = (forward ? 6.0 : 4.0) * w.total * double(cell.gates * w.H) * double((w.distinct ? 0 : w.I) + w.H);
     const int threads = plan_threads(flops, shards * w.members);
     std::vector<Scratch<T>> scratch(size_t(std::min<index>(threads, shards)));
     index stretch = 0;  // its rows, which are most in the first
@@ -132,7 +138,10 @@ class Backward {
     const Schedule& s = shard.schedule;
     const RowOffsets dy_offsets = offsets(shard, dy.stride), dx_offsets = offsets(shard, g.x.stride);
     if (team.rank == 0) {
-      zero_padding(g.x, s, w.options.batch_first);
+      if (w.distinct)
+        tokens[size_t(i)] = TokenSums<T>(w, shard, token_values, g.x ? w.I : 0);
+      else
+        zero_padding(g.x, s, w.options.batch_first);
       std::fill_n(t.direct.data(), shard.rows() * w.state_stride, T(0));
       gather_rows(dh_n, s, t.dh_n.data(), w.state_stride, w.H);
       if (cell.has_c) gather_rows(dc_n, s, t.dc.data(), w.state_stride, w.H);
@@ -153,10 +162,14 @@ class Backward {
         }
       }
       list_rows(shard, trace, dx_offsets, begin, end, at);
-      if (g.x) input_gradient(s, t, team, begin, end, at);
+      if (w.distinct)
+        sum_tokens(i, t, team, begin, end);
+      else if (g.x)
+        input_gradient(s.start[end] - s.start[begin], ring_at(t, s, begin), row_values, g.x.data, at.dx.data(), team);
       weight_gradients(i, trace, t, team, begin, end, at);
       end = begin;
     }
+    if (w.distinct) token_gradients(i, team);
     if (team.rank > 0) return;
     if (g.h0) initial_gradient(shard, t);
     if (g.c0)
@@ -214,17 +227,18 @@ class Backward {
     for (index step = begin; step < end; ++step)
       for (index r = 0; r < shard.schedule.active(step); ++r, ++n) {
         at.x[n] = shard.x.base(step) + shard.x.at(step)[r];
-        if (g.x) at.dx[n] = dx_offsets.base(step) + dx_offsets.at(step)[r];
+        if (g.x && !w.distinct) at.dx[n] = dx_offsets.base(step) + dx_offsets.at(step)[r];
         at.h[n] = (trace.block(step) + r) * w.state_stride;
       }
   }
 
   // C = (gate gradients from `gates` on) . weight.
-  Gemm<T> take_back(const T* gates, index count, const Runs& runs, const Buffer<T>& weight, index columns) {
+  Gemm<T> take_back(const T* gates, index stride, index count, const Runs& runs, const Buffer<T>& weight,
+                    index columns) {
     Gemm<T> m{};
     m.rows = count;
     m.a = gates;
-    m.a_stride = row_values;
+    m.a_stride = stride;
     m.segment = runs.offset.data();
     m.segment_length = runs.length.data();
     m.segments = runs.count();
@@ -233,13 +247,14 @@ class Backward {
     return m;
   }
 
-  // dx of a chunk; members share the columns, or the rows where there are few columns.
-  void input_gradient(const Schedule& s, Scratch<T>& t, const Team& team, index begin, index end, const ChunkRows& at) {
+  // dx of `count` rows of gate gradients (of a chunk, or summed over tokens); members share the columns, or the rows where
+  // there are few columns.
+  void input_gradient(index count, const T* gates, index stride, T* dx, const index* dx_at, const Team& team) {
     const int L = w.kernels->lanes;
-    const index count = s.start[end] - s.start[begin], x_panels = panels_of(w.I, L);
-    Gemm<T> m = take_back(ring_at(t, s, begin), count, x_runs, w.weight_ih_t, w.I);
-    m.c = g.x.data;
-    m.c_offset = at.dx.data();
+    const index x_panels = panels_of(w.I, L);
+    Gemm<T> m = take_back(gates, stride, count, x_runs, w.weight_ih_t, w.I);
+    m.c = dx;
+    m.c_offset = dx_at;
     if (x_panels >= 2 * team.size) {
       const index first = team.begin(x_panels) * L;
       m.b += first * w.H * cell.x_all.count;
@@ -247,7 +262,7 @@ class Backward {
       m.columns = std::min(w.I, team.end(x_panels) * L) - first;
     } else {
       m.rows = team.end(count) - team.begin(count);
-      m.a += team.begin(count) * row_values;
+      m.a += team.begin(count) * stride;
       m.c_offset += team.begin(count);
     }
     w.kernels->gemm(m);
@@ -257,38 +272,64 @@ class Backward {
   void weight_gradients(index i, const Trace<T>& trace, Scratch<T>& t, const Team& team, index begin, index end,
                         ChunkRows& at) {
     const Schedule& s = w.shards[size_t(i)].schedule;
-    const int L = w.kernels->lanes;
     Outer<T> o{};
     o.rows = s.start[end] - s.start[begin];
     o.d = ring_at(t, s, begin);
     o.d_stride = row_values;
-    const auto add = [&](const Accumulator<T>& to, const T* a, const index* rows_of_a, index last) {
-      if (!to.sum) return;
-      const index vectors = index(to.columns.size()) / panels, first = team.begin(panels) * vectors;
-      o.a = a;
-      o.a_offset = rows_of_a;
-      o.last = last;
-      o.column = to.columns.data() + first;
-      o.columns = team.end(panels) * vectors - first;
-      o.c = to.sum.data() + i * to.size + first * L;
-      o.c_stride = to.stride;
-      w.kernels->outer(o);
-    };
-    static const T one = 1;
-    add(d_weight_ih, w.x.data, at.x.data(), w.I);
-    add(d_bias_ih, &one, nullptr, 1);
-    add(d_weight_hh[0], trace.operand ? trace.operand : trace.h, at.h.data(), w.H);
-    for (int p = 0; p < cell.phases; ++p) add(d_bias_hh[p], &one, nullptr, 1);
+    if (!w.distinct) {
+      add_outer(o, i, team, d_weight_ih, w.x.data, at.x.data(), w.I);
+      add_outer(o, i, team, d_bias_ih, &one, nullptr, 1);
+    }
+    add_outer(o, i, team, d_weight_hh[0], trace.operand ? trace.operand : trace.h, at.h.data(), w.H);
+    for (int p = 0; p < cell.phases; ++p) add_outer(o, i, team, d_bias_hh[p], &one, nullptr, 1);
     if (cell.phases == 1) return;
     for (index n = 0; n < o.rows; ++n) at.h[size_t(n)] = (trace.row(begin) + n) * w.state_stride;
-    add(d_weight_hh[1], trace.reset_h, at.h.data(), w.H);  // the second product read r*h_prev
+    add_outer(o, i, team, d_weight_hh[1], trace.reset_h, at.h.data(), w.H);  // the second product read r*h_prev
+  }
+
+  // `to` += A^T . D for the rows and the D of `o`: A's rows stand at a + rows_of_a[.] (null: all at a).
+  void add_outer(Outer<T> o, index i, const Team& team, const Accumulator<T>& to, const T* a, const index* rows_of_a,
+                 index last) const {
+    if (!to.sum) return;
+    const index vectors = index(to.columns.size()) / panels, first = team.begin(panels) * vectors;
+    o.a = a;
+    o.a_offset = rows_of_a;
+    o.last = last;
+    o.column = to.columns.data() + first;
+    o.columns = team.end(panels) * vectors - first;
+    o.c = to.sum.data() + i * to.size + first * w.kernels->lanes;
+    o.c_stride = to.stride;
+    w.kernels->outer(o);
+  }
+
+  // Adds a chunk's gate gradients to those of their tokens, in the panels of this member.
+  void sum_tokens(index i, Scratch<T>& t, const Team& team, index begin, index end) {
+    const Schedule& s = w.shards[size_t(i)].schedule;
+    const TokenSums<T>& k = tokens[size_t(i)];
+    const index width = cell.x_all.count * w.kernels->lanes;  // x adds to the first slots
+    for (index p = team.begin(panels); p < team.end(panels); ++p)
+      w.kernels->scatter_add(s.start[end] - s.start[begin], k.at.data() + s.start[begin], width, row_values,
+                             ring_at(t, s, begin) + p * plane, token_values, k.sums.data() + p * width);
+  }
+
+  // What the chunks of a shard left for W: one product per distinct token.
+  void token_gradients(index i, Team& team) {
+    TokenSums<T>& k = tokens[size_t(i)];
+    Outer<T> o{};
+    o.rows = k.count();
+    o.d = k.sums.data();
+    o.d_stride = token_values;
+    add_outer(o, i, team, d_weight_ih, w.x.data, k.row.data(), w.I);
+    add_outer(o, i, team, d_bias_ih, &one, nullptr, 1);
+    team.barrier();  // all panels are summed
+    if (g.x) input_gradient(k.count(), k.sums.data(), token_values, k.grad.data(), k.out.data(), team);
   }
 
   // dL/dh0 = (gate gradients of the first step) . R * recurrent_mask + what did not pass through R.
   void initial_gradient(const Shard<T>& shard, Scratch<T>& t) {
     const index active = shard.schedule.active(0);
     if (active > 0) {
-      Gemm<T> m = take_back(ring_at(t, shard.schedule, 0), active, h_runs[0], w.weight_hh_t[0], w.H);
+      Gemm<T> m = take_back(ring_at(t, shard.schedule, 0), row_values, active, h_runs[0], w.weight_hh_t[0], w.H);
       m.c = t.through_r.data();
       m.c_stride = w.state_stride;
       w.kernels->gemm(m);
@@ -304,6 +345,9 @@ class Backward {
   }
 
   void finish() {
+    if (w.distinct && g.x)
+      add_token_gradients(*w.kernels, tokens, *w.distinct, w.I,
+                          plan_threads(4.0 * double(w.distinct->vocabulary * w.I), num_threads()), g.x);
     const auto give = [&](const Accumulator<T>& from, const Side& side, const View<T>& to) {
       if (from.sum) unpack_gradient(*w.kernels, from.sum.data(), shards, from.size, from.stride, side, w.H, to);
     };
@@ -315,12 +359,16 @@ class Backward {
     }
   }
 
+  static constexpr T one = 1;
+
   const State<T>& w;
   const CellLayout& cell;
   const View<const T>&dy, &dh_n, &dc_n;
   const RnnGradients<T>& g;
   index shards, rows, chunk;                    // rows: of the largest shard
   index panels = 1, row_values = 0, plane = 0;  // of the ring: values of a row of a plane, and from plane to plane
+  index token_values = 0;                       // of a row of sums over tokens
+  std::vector<TokenSums<T>> tokens;             // of each shard
   RnnInputs<T> inputs;                          // with checkpoints: of the second forward pass
   const RnnOutputs<T> no_outputs{};
   std::optional<ForwardPass<T>> forward;

@@ -9,6 +9,7 @@
 #include "forward_pass.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
+#include "token_index.hpp"
 #include "weights.hpp"
 #include "workspace.hpp"
 
@@ -17,6 +18,12 @@ namespace {
 
 template <class T>
 using State = typename Workspace<T>::State;
+
+// Of batch and time, as they come.
+template <class T>
+const index* axes_of(const RnnInputs<T>& in) {
+  return in.table ? in.tokens.shape : in.distinct ? in.ranks.shape : in.x.shape;
+}
 
 // Of x and the weights, whichever is wrong: x comes first.
 template <class T>
@@ -62,12 +69,18 @@ void check_forward(const RnnOptions<T>& o, const RnnInputs<T>& in, const PackedW
   if (in.table) {
     expect_ndim(op, "tokens", in.tokens, steps_letters, 2);
     if (in.table.state->weights.state != weights.state) fail(op, "table", "one made with these weights", "another's");
+  } else if (in.distinct) {
+    expect_ndim(op, "x", in.ranks, steps_letters, 2);
+    if (in.ranks.shape[0] * in.ranks.shape[1] != in.distinct->positions)
+      fail(op, "x", "one rank for each of " + std::to_string(in.distinct->positions) + " positions",
+           shape_text(in.ranks));
+    expect_shape(op, "embedding", in.x, "(V, I)", {in.distinct->vocabulary, weights.inputs()});
   } else {
     expect_ndim(op, "x", in.x, o.batch_first ? "(B, T, I)" : "(T, B, I)", 3);
     if (in.x.shape[2] != weights.inputs())
       fail(op, "x", "I = " + std::to_string(weights.inputs()) + " input features", shape_text(in.x));
   }
-  const index* shape = in.table ? in.tokens.shape : in.x.shape;
+  const index* shape = axes_of(in);
   const index B = shape[o.batch_first ? 0 : 1], steps = shape[o.batch_first ? 1 : 0], H = weights.hidden();
   if (in.h0) expect_shape(op, "h0", in.h0, "(B, H)", {B, H});
   if (in.c0) expect_shape(op, "c0", in.c0, "(B, H)", {B, H});
@@ -156,6 +169,21 @@ void reduce_operand(Shard<T>& shard, const typename PackedWeights<T>::State& wei
   }
 }
 
+// The distinct tokens go through W here, and what follows is told where their products stand.
+template <class T>
+RnnInputs<T> project_distinct(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>& given) {
+  RnnInputs<T> in = given;
+  w.distinct = given.distinct;
+  w.ranks = Buffer<index>(size_t(given.distinct->positions) + 1);
+  const View<const int32_t>& ranks = given.ranks;
+  for (index i = 0, n = 0; i < ranks.shape[0]; ++i)
+    for (index j = 0; j < ranks.shape[1]; ++j, ++n)
+      w.ranks.data()[n] = ranks.data[i * ranks.stride[0] + j * ranks.stride[1]];
+  in.table = ProjectionTable<T>(packed, given.x, *given.distinct);
+  in.tokens = w.ranks_view();
+  return in;
+}
+
 // Plans, and runs all shards on as many threads as they are worth. Products of h read W.
 template <class T, class W>
 void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>& in, const RnnOutputs<T>& out,
@@ -196,6 +224,7 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
   });
   if (w.checkpoint > 0) {
     w.weights = packed;
+    w.table = in.table;
     for (Shard<T>& shard : w.shards) shard.trace = TraceBuffers<T>();
   }
 }
@@ -203,20 +232,21 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
 }  // namespace
 
 template <class T>
-void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const RnnOutputs<T>& out,
+void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& given, const RnnOutputs<T>& out,
                  Workspace<T>* workspace) {
   const CellLayout& cell = layout(options.cell);
   const bool training = workspace != nullptr;
-  if (training && in.packed) fail(cell.name, "weights", "arrays in training", "packed weights");
-  if (!in.packed && in.x.ndim == 3) expect_inputs(options, in);
-  const PackedWeights<T> packed =
-      in.packed ? in.packed : PackedWeights<T>(options.cell, in.weight_ih, in.weight_hh, in.bias_ih, in.bias_hh);
-  check_forward(options, in, packed, out);
+  if (training && given.packed) fail(cell.name, "weights", "arrays in training", "packed weights");
+  if (!given.packed && !given.distinct && given.x.ndim == 3) expect_inputs(options, given);
+  const PackedWeights<T> packed = given.packed ? given.packed
+                                               : PackedWeights<T>(options.cell, given.weight_ih, given.weight_hh,
+                                                                  given.bias_ih, given.bias_hh);
+  check_forward(options, given, packed, out);
   const auto& weights = *packed.state;
   auto own = std::make_unique<State<T>>();
   auto& w = *own;
   const int batch_axis = options.batch_first ? 0 : 1;
-  const index* shape = in.table ? in.tokens.shape : in.x.shape;
+  const index* shape = axes_of(given);
   w.options = options;
   w.kernels = weights.kernels;
   w.cell = &cell;
@@ -224,13 +254,14 @@ void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const Rnn
   w.T_ = shape[1 - batch_axis];
   w.I = weights.inputs;
   w.H = weights.hidden;
-  w.x = in.x;
+  w.x = given.x;
   const index units = weights.panels() * w.kernels->lanes;
   w.state_stride = padded_stride(units, sizeof(T));
   w.saved_stride = padded_stride(units * cell.slots, sizeof(T));
   for (int p = 0; training && p < cell.phases; ++p)
-    w.weight_hh_t[p] = pack_backward(*w.kernels, in.weight_hh, cell.h_all[p], w.H);
-  if (training) w.weight_ih_t = pack_backward(*w.kernels, in.weight_ih, cell.x_all, w.H);
+    w.weight_hh_t[p] = pack_backward(*w.kernels, given.weight_hh, cell.h_all[p], w.H);
+  if (training) w.weight_ih_t = pack_backward(*w.kernels, given.weight_ih, cell.x_all, w.H);
+  const RnnInputs<T> in = given.distinct ? project_distinct(w, packed, given) : given;
 
   if constexpr (std::is_same_v<T, float>) {
     if (weights.precision == Precision::bfloat16) return run_passes<T, Bfloat16>(w, packed, in, out, training);

@@ -8,6 +8,7 @@
 #include "packing.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
+#include "token_index.hpp"
 
 namespace fastrnn {
 namespace {
@@ -92,20 +93,22 @@ size_t PackedWeights<T>::bytes() const {
 
 namespace {
 
-// The products of a phase with every row of an embedding.
+// The products of a phase with `count` rows of an embedding: those of these tokens, or the first ones.
 template <class T, class X>
-void project_rows(const typename PackedWeights<T>::State& w, const View<const T>& rows, int phase, T* projected) {
+void project_rows(const typename PackedWeights<T>::State& w, const View<const T>& rows, const index* token, index count,
+                  int phase, T* projected) {
   constexpr index kBlock = 240;  // rows of a task: a multiple of every register tile
-  const index blocks = (rows.shape[0] + kBlock - 1) / kBlock, panel = w.start_values(phase), row = w.panels() * panel;
-  const double flops = 2.0 * double(rows.shape[0]) * double(w.inputs) * double(row);
+  const index blocks = (count + kBlock - 1) / kBlock, panel = w.start_values(phase), row = w.panels() * panel;
+  const double flops = 2.0 * double(count) * double(w.inputs) * double(row);
   const int threads = plan_threads(flops, std::max<index>(blocks, 1));
   std::vector<InputRows<T, X>> copies;
   for (int i = 0; i < threads; ++i) copies.emplace_back(kBlock, w.inputs);
   run_tasks(threads, blocks, [&](int thread, index block) {
     index at[kBlock];
     ForwardStep<T, X> step{};
-    step.rows = std::min(kBlock, rows.shape[0] - block * kBlock);
-    for (index r = 0; r < step.rows; ++r) at[r] = (block * kBlock + r) * rows.stride[0];
+    const index first = block * kBlock;
+    step.rows = std::min(kBlock, count - first);
+    for (index r = 0; r < step.rows; ++r) at[r] = (token ? token[first + r] : first + r) * rows.stride[0];
     step.x = copies[size_t(thread)].fill(w.reduced, rows.data, at, 0, step.rows);
     copies[size_t(thread)].place(at, step.rows);
     step.last_panel = w.panels();
@@ -115,35 +118,45 @@ void project_rows(const typename PackedWeights<T>::State& w, const View<const T>
     step.weight_ih = w.template ih<X>(phase);
     step.start = w.bias[phase].data();
     step.start_panel = panel;
-    step.projected = projected + block * kBlock * row;
+    step.projected = projected + first * row;
     step.projected_row = row;
     step.projected_panel = panel;
     w.run(phase, step);
   });
 }
 
-}  // namespace
-
 template <class T>
-ProjectionTable<T>::ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows) {
+std::shared_ptr<const typename ProjectionTable<T>::State> project(const PackedWeights<T>& weights,
+                                                                  const View<const T>& rows, const index* token,
+                                                                  index count) {
   const auto& w = *weights.state;
   expect_shape(w.cell->name, "embedding", rows, "(V, I)", {rows.ndim == 2 ? rows.shape[0] : 0, w.inputs});
   if (w.inputs > 1 && rows.stride[1] != 1) fail(w.cell->name, "embedding", "a contiguous last axis", "another stride");
-  auto s = std::make_shared<State>();
+  auto s = std::make_shared<typename ProjectionTable<T>::State>();
   s->weights = weights;
-  s->rows = rows.shape[0];
+  s->rows = count;
   for (int p = 0; p < w.cell->phases; ++p) {
     s->start[p] = Buffer<T>(size_t(std::max<index>(s->rows * w.panels() * w.start_values(p), 1)));
     if constexpr (std::is_same_v<T, float>) {
       if (w.precision != Precision::full) {
-        project_rows<T, Bfloat16>(w, rows, p, s->start[p].data());
+        project_rows<T, Bfloat16>(w, rows, token, count, p, s->start[p].data());
         continue;
       }
     }
-    project_rows<T, T>(w, rows, p, s->start[p].data());
+    project_rows<T, T>(w, rows, token, count, p, s->start[p].data());
   }
-  state = std::move(s);
+  return s;
 }
+
+}  // namespace
+
+template <class T>
+ProjectionTable<T>::ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows)
+    : state(project(weights, rows, nullptr, rows.shape[0])) {}
+template <class T>
+ProjectionTable<T>::ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows,
+                                    const TokenIndex& distinct)
+    : state(project(weights, rows, distinct.token.data(), distinct.distinct)) {}
 
 template <class T>
 const PackedWeights<T>& ProjectionTable<T>::weights() const { return state->weights; }

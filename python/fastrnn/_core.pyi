@@ -80,7 +80,7 @@ def rnn_forward(
     gate: _Act,
     candidate: _Act,
     output: _Act,
-    x: _Array | None,
+    x: _Array | TokenIndex | None,
     weight_ih: _Array | PackedWeights | ProjectionTable,
     weight_hh: _Array | None,
     bias_ih: _Array | None,
@@ -96,6 +96,7 @@ def rnn_forward(
     return_workspace: bool,
     out: _Array | None,
     checkpoint: int,
+    embedding: _Array | None,
     /,
 ) -> tuple[Any, _Array, Any, Any]: ...
 def rnn_backward(

@@ -12,7 +12,20 @@ import numpy.typing as npt
 
 from . import saving
 from .inference import FrozenModel
-from .layers import Conv1D, Embedding, InputLayer, Layer, Variable, checks, deserialize, serialize
+from .layers import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    Conv1D,
+    Embedding,
+    InputLayer,
+    Layer,
+    SimpleRNN,
+    Variable,
+    checks,
+    deserialize,
+    serialize,
+)
 from .layers.base import Array, Shape
 from .layers.variable import unique_name
 from .training.trainer import Trainer
@@ -333,13 +346,15 @@ class Sequential(Trainer):
         return f"<Sequential name={self.name} layers={[layer.name for layer in self.layers]}>"
 
 
-_TOKEN_LAYERS = (Conv1D,)  # the layers that take Tokens in place of an array
+_TOKEN_LAYERS = (Conv1D, SimpleRNN, LSTM, GRU, Bidirectional)  # the layers that take Tokens in place of an array
 
 
 def _passes_tokens(layer: Layer, after: Layer | None) -> bool:
     """Can `after` work on the distinct tokens of `layer`? Only the classes themselves: heirs may look at the arrays."""
-    takes = type(after) in _TOKEN_LAYERS or getattr(after, "takes_tokens", False)
-    return type(layer) is Embedding and layer.activity_regularizer is None and takes
+    if type(layer) is not Embedding or layer.activity_regularizer is not None:
+        return False
+    readers = [after.forward_layer, after.backward_layer] if isinstance(after, Bidirectional) else []
+    return all(type(reader) in _TOKEN_LAYERS for reader in [after, *readers])
 
 
 def save_model(model: Sequential, filepath: str | os.PathLike[str], **options: Any) -> None:

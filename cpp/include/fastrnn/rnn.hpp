@@ -12,6 +12,8 @@
 
 namespace fastrnn {
 
+struct TokenIndex;  // the distinct tokens of a batch, see src/token_index.hpp
+
 template <class T>
 struct RnnOptions {
   Cell cell = Cell::lstm;
@@ -49,6 +51,7 @@ class ProjectionTable {
   struct State;
   ProjectionTable() = default;
   ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows);
+  ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows, const TokenIndex& distinct);  // of these
   std::shared_ptr<const State> state;
   explicit operator bool() const { return state != nullptr; }
   const PackedWeights<T>& weights() const;
@@ -71,6 +74,10 @@ struct RnnInputs {
   PackedWeights<T> packed;       // in place of the weights and biases; inference only
   ProjectionTable<T> table;      // in place of x, beside its own `packed`: rows are picked by `tokens`
   View<const index> tokens;      // (B, T) or (T, B)
+  // In place of x (B, T, I): x is an embedding (V, I), from which a position takes the row distinct->token[rank]. Each distinct
+  // token is multiplied by W once; backward sums the gates' gradients of a token before it does so. g.x is then (V, I).
+  const TokenIndex* distinct = nullptr;
+  View<const int32_t> ranks;  // (B, T) or (T, B)
 };
 
 template <class T>
@@ -82,13 +89,13 @@ struct RnnOutputs {
 
 template <class T>
 struct RnnGradients {
-  View<T> x;  // as the input x; or not given: not computed
+  View<T> x;  // as the input x (an embedding included, dense); or not given: not computed
   View<T> weight_ih, weight_hh, bias_ih, bias_hh, h0, c0;  // each may be not given
 };
 
 // What forward keeps for backward: gates, h and c of every step, or with `checkpoint` h and c of some, and the packed
-// weights. It refers to x, which must stay alive and unchanged; the weights may change. Backward may be called any number
-// of times.
+// weights. It refers to x (and distinct), which must stay alive and unchanged; the weights may change. Backward may
+// be called any number of times.
 template <class T>
 class Workspace {
  public:

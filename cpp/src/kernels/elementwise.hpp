@@ -83,10 +83,10 @@ static void gather(index n, const index* ids, index width, const T* x, T* y) {
 }
 
 template <class T>
-static void scatter_add(index n, const index* ids, index width, index stride, const T* x, T* y) {
+static void scatter_add(index n, const index* ids, index width, index x_stride, const T* x, index y_stride, T* y) {
   for (index i = 0; i < n; ++i) {
-    const T* from = x + i * stride;
-    T* to = y + ids[i] * stride;
+    const T* from = x + i * x_stride;
+    T* to = y + ids[i] * y_stride;
     each_vector<T>(width, [=](index j, index k) {
       store_first<T>(to + j, load_first<T>(to + j, k) + load_first<T>(from + j, k), k);
     });

@@ -215,8 +215,8 @@ struct KernelTable {
   void (*add)(index n, const T* x, T* y);                        // y += x
   // y[i*width + j] = x[ids[i]*width + j]
   void (*gather)(index n, const index* ids, index width, const T* x, T* y);
-  // y[ids[i]*stride + j] += x[i*stride + j] for j < width
-  void (*scatter_add)(index n, const index* ids, index width, index stride, const T* x, T* y);
+  // y[ids[i]*y_stride + j] += x[i*x_stride + j] for j < width
+  void (*scatter_add)(index n, const index* ids, index width, index x_stride, const T* x, index y_stride, T* y);
   void (*token_sum)(const TokenSum<T>&);
   // y[j] = sum over i of x[offset[i] + j] for j < width, a whole number of vectors
   void (*sum_rows)(index n, const index* offset, index width, const T* x, T* y);

@@ -10,6 +10,7 @@ from .. import _core
 from ..activations import Spec
 from ..gradients import LSTMGradients, RNNGradients
 from .checks import Array, activation_id, as_array, checkpoint_steps, flags
+from .tokens import TokenIndex
 
 Workspace = _core.Workspace
 PackedWeights = _core.PackedWeights
@@ -68,8 +69,12 @@ def pack_weights(
     return _core.pack_weights(kinds[cell], weight_ih, weight_hh, bias_ih, bias_hh, precision or "")
 
 
+def _input(op: str, x: Any) -> Any:
+    return x if isinstance(x, TokenIndex) else as_array(op, "x", x)
+
+
 def rnn(
-    x: Array,
+    x: Array | TokenIndex,
     weight_ih: Weights,
     weight_hh: Array | None = None,
     bias_ih: Array | None = None,
@@ -86,12 +91,13 @@ def rnn(
     return_workspace: bool = False,
     checkpoint: int | bool | None = None,
     out: Array | None = None,
+    embedding: Array | None = None,
 ) -> Any:
     """Elman network: h' = activation(W x + b_ih + R h + b_hh), over whole sequences.
 
     Args:
         x: (B, T, I), or (T, B, I) with `batch_first=False`; float32 or float64. Any strides; a last axis that is not
-            contiguous is copied.
+            contiguous is copied. Or tokens, see `embedding`.
         weight_ih, weight_hh: (H, I) and (H, H). Or weight_ih is what `pack_weights` returned (inference only), or a
             table made of it; with a table, x holds token numbers, integers (B, T). Neither weight_hh nor biases are
             given then.
@@ -111,6 +117,10 @@ def rnn(
             about `checkpoint`. True: about sqrt(T) steps. Stretches are rounded up so that every result is bitwise the
             same as without. Everything is kept where that is no more. No effect without return_workspace.
         out: an array for the output, of its shape and dtype, whose last axis is contiguous.
+        embedding: (V, I), beside an x that is what `token_index(ids, V)` returned for ids (B, T): the input is then
+            embedding[ids], whose products with weight_ih are computed once per distinct token, and grad_x is the
+            gradient of the embedding (V, I), in which the gates' gradients of a token are summed before they meet
+            weight_ih. The same up to rounding as passing the array.
 
     Returns:
         (output, h_n) or (output, h_n, workspace): output as x with H in place of I; h_n (B, H), the state after the
@@ -123,17 +133,17 @@ def rnn(
     """
     flags("rnn", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
            return_workspace=return_workspace)  # fmt: skip
-    x, steps, mask = as_array("rnn", "x", x), as_array("rnn", "lengths", lengths), as_array("rnn", "mask", mask)
+    x, steps, mask = _input("rnn", x), as_array("rnn", "lengths", lengths), as_array("rnn", "mask", mask)
     act = activation_id("rnn", "activation", activation)
     output, h_n, _, workspace = _core.rnn_forward(
         _RNN, act, act, act, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, None, steps, mask, recurrent_mask, reverse,
-        batch_first, return_sequences, return_workspace, out, checkpoint_steps("rnn", checkpoint),
+        batch_first, return_sequences, return_workspace, out, checkpoint_steps("rnn", checkpoint), embedding,
     )  # fmt: skip
     return (output, h_n, workspace) if return_workspace else (output, h_n)
 
 
 def lstm(
-    x: Array,
+    x: Array | TokenIndex,
     weight_ih: Weights,
     weight_hh: Array | None = None,
     bias_ih: Array | None = None,
@@ -153,6 +163,7 @@ def lstm(
     return_workspace: bool = False,
     checkpoint: int | bool | None = None,
     out: Array | None = None,
+    embedding: Array | None = None,
 ) -> Any:
     """LSTM over whole sequences: i, f, o = recurrent_activation(.), g = activation(.), each of W x + b_ih + R h + b_hh;
     c' = f c + i g; h' = o output_activation(c').
@@ -175,20 +186,20 @@ def lstm(
     """
     flags("lstm", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
            return_workspace=return_workspace)  # fmt: skip
-    x, steps, mask = as_array("lstm", "x", x), as_array("lstm", "lengths", lengths), as_array("lstm", "mask", mask)
+    x, steps, mask = _input("lstm", x), as_array("lstm", "lengths", lengths), as_array("lstm", "mask", mask)
     candidate = activation_id("lstm", "activation", activation)
     gate = activation_id("lstm", "recurrent_activation", recurrent_activation)
     last = candidate if output_activation is None else activation_id("lstm", "output_activation", output_activation)
     output, h_n, c_n, workspace = _core.rnn_forward(
         _LSTM, gate, candidate, last, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, steps, mask,
         recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out,
-        checkpoint_steps("lstm", checkpoint),
+        checkpoint_steps("lstm", checkpoint), embedding,
     )  # fmt: skip
     return (output, (h_n, c_n), workspace) if return_workspace else (output, (h_n, c_n))
 
 
 def gru(
-    x: Array,
+    x: Array | TokenIndex,
     weight_ih: Weights,
     weight_hh: Array | None = None,
     bias_ih: Array | None = None,
@@ -207,6 +218,7 @@ def gru(
     return_workspace: bool = False,
     checkpoint: int | bool | None = None,
     out: Array | None = None,
+    embedding: Array | None = None,
 ) -> Any:
     """GRU over whole sequences: r, z = recurrent_activation(W x + b_ih + R h + b_hh); h' = (1 - z) n + z h, where
     n = activation(W_n x + b_in + r (R_n h + b_hn)), or with `reset_after=False`
@@ -228,13 +240,13 @@ def gru(
     """
     flags("gru", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
            return_workspace=return_workspace, reset_after=reset_after)  # fmt: skip
-    x, steps, mask = as_array("gru", "x", x), as_array("gru", "lengths", lengths), as_array("gru", "mask", mask)
+    x, steps, mask = _input("gru", x), as_array("gru", "lengths", lengths), as_array("gru", "mask", mask)
     candidate = activation_id("gru", "activation", activation)
     gate = activation_id("gru", "recurrent_activation", recurrent_activation)
     output, h_n, _, workspace = _core.rnn_forward(
         _GRU if reset_after else _GRU_RESET_BEFORE, gate, candidate, candidate, x, weight_ih, weight_hh, bias_ih,
         bias_hh, h0, None, steps, mask, recurrent_mask, reverse, batch_first, return_sequences,
-        return_workspace, out, checkpoint_steps("gru", checkpoint),
+        return_workspace, out, checkpoint_steps("gru", checkpoint), embedding,
     )  # fmt: skip
     return (output, h_n, workspace) if return_workspace else (output, h_n)
 
@@ -266,7 +278,8 @@ def rnn_backward(
         need_grad_x: False skips the gradient of x.
 
     Returns:
-        RNNGradients, each of the shape of its argument; None for an argument that was None or is not needed.
+        RNNGradients, each of the shape of its argument (grad_x of the embedding's, where x was tokens); None for an
+        argument that was None or is not needed.
 
     Raises:
         ValueError, TypeError: a gradient of the wrong shape or dtype, or another cell's workspace.

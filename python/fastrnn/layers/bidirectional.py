@@ -10,7 +10,7 @@ import numpy as np
 from . import checks
 from .base import Array, Layer, Shape
 from .recurrent import Recurrent
-from .tokens import Tokens
+from .tokens import TokenGradient, Tokens
 
 _MODES = ("concat", "sum", "mul", "ave", None)
 
@@ -73,12 +73,10 @@ class Bidirectional(Layer):
     def _sublayers(self) -> tuple[Recurrent, Recurrent]:
         return self.forward_layer, self.backward_layer
 
-    @property
-    def takes_tokens(self) -> bool:
-        return all(layer.takes_tokens for layer in self._sublayers())
-
     def _as_input(self, x: Any) -> Any:
-        return x if self.takes_tokens and isinstance(x, Tokens) else super()._as_input(x)
+        if isinstance(x, Tokens) and all(layer.projects(x) for layer in self._sublayers()):
+            return x
+        return super()._as_input(x)
 
     def _build(self, input_shape: Shape) -> None:
         for prefix, layer in zip(("forward", "backward"), self._sublayers(), strict=True):
@@ -146,7 +144,7 @@ class Bidirectional(Layer):
             total *= total.dtype.type(0.5)
         return total
 
-    def _backward(self, cache: Any, grad_y: Any) -> Array | None:
+    def _backward(self, cache: Any, grad_y: Any) -> Any:
         call, call_back, products = cache
         one, other = self._sublayers()
         state_grads: list[Any] = []
@@ -162,7 +160,7 @@ class Bidirectional(Layer):
         if grad_x is None or grad_x_back is None:
             return None
         grad_x += grad_x_back
-        return grad_x
+        return TokenGradient(grad_x) if call.tokens else grad_x
 
     def _split(self, grad_y: Any, products: Any) -> tuple[Any, Any]:
         """The gradients of the two outputs for that of the merged one; the inverse of `_merge`."""

@@ -15,7 +15,7 @@ from .. import functional as F
 from ..streaming import Stream
 from . import checks, gates
 from .base import Array, Layer, Shape
-from .tokens import Tokens
+from .tokens import TokenGradient, Tokens
 from .weights import WeightSpec
 
 # Keras arguments that choose among its implementations, with what may be said; here they change nothing.
@@ -34,6 +34,8 @@ class Call(NamedTuple):
     held: Array | None
     # (B,) rows whose last output is the final state; None: all
     last: Array | None
+    # the input was `Tokens`, and so is its gradient
+    tokens: bool
 
 
 class Recurrent(Layer):
@@ -173,18 +175,17 @@ class Recurrent(Layer):
         if training and self._frozen is not None:
             raise RuntimeError(f"[{type(self).__name__}] training: expected False for a frozen layer, got True")
         dtype = np.dtype(self.dtype)
-        if isinstance(x, Tokens):
-            x = x.ids
-        initial = self._initial_state(len(x), given)
+        batch, steps = x.shape[:2]
+        initial = self._initial_state(batch, given)
         if mask is not None and mask.all():
             mask = None
         input_seed, recurrent_mask = None, None
-        if training and self.dropout:
+        if training and self.dropout and not isinstance(x, Tokens):
             input_seed = initializers.draw_seed(self._dropout_source)
             x = F.dropout(x, self.dropout, input_seed, broadcast_axes=(1,))
         if training and self.recurrent_dropout:
             seed = initializers.draw_seed(self._dropout_source)
-            recurrent_mask = F.dropout_mask((len(x), self.units), self.recurrent_dropout, seed, dtype)
+            recurrent_mask = F.dropout_mask((batch, self.units), self.recurrent_dropout, seed, dtype)
 
         options: dict[str, Any] = {
             "mask": mask, "reverse": self.go_backwards, "recurrent_mask": recurrent_mask, "return_workspace": training,
@@ -193,7 +194,7 @@ class Recurrent(Layer):
         # The kernels leave the output where the input stood; Keras wants it in the order of processing.
         flipped = self.return_sequences and self.go_backwards != flip
         if flipped and out is None:
-            out = np.empty((*x.shape[:2], self.units), dtype)
+            out = np.empty((batch, steps, self.units), dtype)
         if self.return_sequences and out is not None:
             options["out"] = out[:, ::-1] if flipped else out
         result = self._call(x, initial, options)
@@ -210,7 +211,8 @@ class Recurrent(Layer):
             if mask is not None and not self.zero_output_for_mask:
                 held = np.ascontiguousarray(mask[:, ::-1]) if flipped else mask
                 y = F.hold_last(y, held)
-        return y, states, Call(result[2], input_seed, flipped, held, last) if training else None
+        call = Call(result[2], input_seed, flipped, held, last, isinstance(x, Tokens)) if training else None
+        return y, states, call
 
     def _initial_state(self, batch: int, given: list[Array] | None) -> list[Array] | None:
         if not self.stateful:
@@ -229,8 +231,13 @@ class Recurrent(Layer):
         # Nothing valid: the output never left its zeros, though the state may not be zero.
         return np.asarray(mask.any(axis=1)) if carried else None
 
-    def _call(self, x: Array, initial: list[Array] | None, options: dict[str, Any]) -> Any:
+    def _call(self, x: Any, initial: list[Array] | None, options: dict[str, Any]) -> Any:
         weights = self._native_weights() if self._frozen is None else (self._frozen, None, None, None)
+        if isinstance(x, Tokens):
+            if self.folded:
+                x = x.ids
+            else:
+                x, options = x.index, {**options, "embedding": x.table}
         states = [None] * self.state_count if initial is None else initial
         return getattr(F, self.cell)(x, *weights, *states, **self._cell_options(), **options)
 
@@ -249,12 +256,21 @@ class Recurrent(Layer):
         return table
 
     @property
-    def takes_tokens(self) -> bool:
-        """Does the layer have a folded embedding, and look up its products by the ids of `Tokens`?"""
+    def folded(self) -> bool:
+        """Is an embedding folded into the layer, which then takes nothing but `Tokens`?"""
         return isinstance(self._frozen, F.ProjectionTable)
 
     def _as_input(self, x: Any) -> Any:
-        return x if self.takes_tokens and isinstance(x, Tokens) else super()._as_input(x)
+        return x if isinstance(x, Tokens) and self.projects(x) else super()._as_input(x)
+
+    def projects(self, x: Tokens) -> bool:
+        """Does the layer work on the tokens? Yes if their products are there, or cheaper once per distinct token. Not
+        if dropout makes the rows of a token differ."""
+        if self.folded:
+            return True
+        if x.ndim != 3 or x.dtype != self.dtype or self.dropout or not self.built:
+            return False
+        return x.worth_projecting(x.ids.size, self.gate_count * self.units)
 
     def _native_weights(self) -> tuple[Array, Array, Array | None, Array | None]:
         bias = None if self.bias is None else self.bias.value
@@ -263,12 +279,14 @@ class Recurrent(Layer):
     def _cell_options(self) -> dict[str, Any]:
         return {"activation": self.activation}
 
-    def _backward(self, cache: Call, grad_y: Any) -> Array | None:
+    def _backward(self, cache: Call, grad_y: Any) -> Any:
         grads = list(grad_y) if self.return_state else [grad_y]
-        return self.run_backward(cache, grads[0], grads[1:])
+        grad_x = self.run_backward(cache, grads[0], grads[1:])
+        return TokenGradient(grad_x) if cache.tokens and grad_x is not None else grad_x
 
     def run_backward(self, call: Call, grad_y: Array | None, grad_states: Sequence[Array | None] = ()) -> Array | None:
-        """Gradients of the weights into their variables, that of the input returned; None stands for zeros."""
+        """Gradients of the weights into their variables, that of the input (the table, if that was `Tokens`) returned. None
+        stands for zeros."""
         states: list[Array | None] = list(grad_states) or [None] * self.state_count
         grad_output = None
         if grad_y is not None and self.return_sequences:

@@ -28,6 +28,9 @@ class Tokens:
         self.ndim = len(self.shape)
         self.dtype = table.dtype
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
     @cached_property
     def index(self) -> F.TokenIndex:
         return F.token_index(self.ids, len(self.table))
