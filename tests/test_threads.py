@@ -273,7 +273,7 @@ core.set_num_threads(4)
 for _ in range(3):
     digest(case(B=64))
 windows = []
-for _ in range(8):  # stolen time of a virtual machine counts as used, in some windows; threads that are awake show in all
+for _ in range(8):  # a virtual machine's stolen time counts as used, in some windows; threads that are awake in all
     start = time.process_time()
     time.sleep(0.1)
     windows.append(time.process_time() - start)

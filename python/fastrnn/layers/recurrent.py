@@ -285,8 +285,8 @@ class Recurrent(Layer):
         return TokenGradient(grad_x) if cache.tokens and grad_x is not None else grad_x
 
     def run_backward(self, call: Call, grad_y: Array | None, grad_states: Sequence[Array | None] = ()) -> Array | None:
-        """Gradients of the weights into their variables, that of the input (the table, if that was `Tokens`) returned. None
-        stands for zeros."""
+        """Gradients of the weights into their variables, that of the input (the table, if it was `Tokens`) returned.
+        None stands for zeros."""
         states: list[Array | None] = list(grad_states) or [None] * self.state_count
         grad_output = None
         if grad_y is not None and self.return_sequences:
