@@ -24,6 +24,8 @@ void pack_panel(const KernelTable<T>& kernels, const T* data, index stride_k, in
                 T* packed, index row_stride) {
   if (stride_k == 1) {  // the usual weights: N rows of K values
     kernels.transpose(N, K, data, stride_n, packed, row_stride);
+  } else if (stride_n == 1) {
+    kernels.copy_rows(K, N, data, stride_k, packed, row_stride);
   } else {
     for (index k = 0; k < K; ++k)
       for (index n = 0; n < N; ++n) packed[k * row_stride + n] = data[k * stride_k + n * stride_n];
@@ -65,15 +67,19 @@ Buffer<T> pack_bias(const View<const T>& bias_ih, const View<const T>& bias_hh, 
 template <class T>
 Buffer<T> pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden) {
   const int L = kernels.lanes;
-  const index N = weight.shape[1], K = hidden * side.count;
-  Buffer<T> packed(size_t(std::max<index>(panels_of(N, L) * K * L, 1)));
-  for_panels(panels_of(N, L), K * L, [&](index n) {
-    T* at = packed.data() + n * K * L;
+  const index N = weight.shape[1], K = hidden * side.count, panels = panels_of(N, L);
+  Buffer<T> packed(size_t(std::max<index>(panels * K * L, 1)));
+  // rows of weights are read by several lines at a time, as they may come from memory
+  constexpr index kAtOnce = 4;
+  for_panels((panels + kAtOnce - 1) / kAtOnce, kAtOnce * K * L, [&](index group) {
+    T* at = packed.data();
     for (index p = 0; p < panels_of(hidden, L); ++p) {
       const index units = std::min<index>(L, hidden - p * L);
       for (int c = 0; c < side.count; ++c, at += units * L)
-        pack_panel(kernels, weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0] + n * L * weight.stride[1],
-                   weight.stride[0], weight.stride[1], units, std::min<index>(L, N - n * L), at, L);
+        for (index n = group * kAtOnce; n < std::min(panels, (group + 1) * kAtOnce); ++n)
+          pack_panel(kernels,
+                     weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0] + n * L * weight.stride[1],
+                     weight.stride[0], weight.stride[1], units, std::min<index>(L, N - n * L), at + n * K * L, L);
     }
   });
   return packed;
@@ -98,22 +104,22 @@ template <class T>
 void unpack_gradient(const KernelTable<T>& kernels, T* sums, index shards, index size, index stride, const Side& side,
                      index hidden, const View<T>& grad) {
   const int L = kernels.lanes;
-  const index J = grad.ndim == 2 ? grad.shape[1] : 1;
+  const index J = grad.ndim == 2 ? grad.shape[1] : 1, along = grad.ndim == 2 ? grad.stride[1] : 1;
+  const auto unpack = [&](index rows, index units, const T* from, T* to) {
+    if (along == 1) return kernels.transpose(rows, units, from, stride, to, grad.stride[0]);
+    for (index u = 0; u < units; ++u)
+      for (index j = 0; j < rows; ++j) to[u * grad.stride[0] + j * along] = from[j * stride + u];
+  };
   for_panels(panels_of(hidden, L), shards * J * side.count * L, [&](index p) {
     const index width = side.count * L, units = std::min<index>(L, hidden - p * L);
     for (index i = 1; i < shards; ++i)
       for (index j = 0; j < J; ++j)
         kernels.add(width, sums + i * size + j * stride + p * width, sums + j * stride + p * width);
-    for (int c = 0; c < side.count; ++c) {
-      const T* from = sums + p * width + c * L;
-      T* to = grad.data + (side.gate[c] * hidden + p * L) * grad.stride[0];
-      if (grad.ndim == 1 || grad.stride[1] == 1) {
-        kernels.transpose(J, units, from, stride, to, grad.stride[0]);
-        continue;
-      }
-      for (index u = 0; u < units; ++u)
-        for (index j = 0; j < J; ++j) to[u * grad.stride[0] + j * grad.stride[1]] = from[j * stride + u];
-    }
+    constexpr index kAtOnce = 64;  // rows, of which all gates are read together, as they may come from memory
+    for (index j = 0; j < J; j += kAtOnce)
+      for (int c = 0; c < side.count; ++c)
+        unpack(std::min(kAtOnce, J - j), units, sums + j * stride + p * width + c * L,
+               grad.data + (side.gate[c] * hidden + p * L) * grad.stride[0] + j * along);
   });
 }
 

@@ -54,7 +54,7 @@ inline RecurrentPlan plan_recurrent(index batch, index inputs, index hidden, ind
 inline int plan_members(double flops_per_step, index panels) {
   // On a virtual machine a meeting takes 0.05 microseconds or 0.6, by where its processors happen to run; the constant
   // loses little in either.
-  constexpr double kWorkPerMeeting = 8e4;
+  constexpr double kWorkPerMeeting = 2.2e4;
   return int(std::max<index>(1, std::min<index>(panels, index(flops_per_step / kWorkPerMeeting))));
 }
 

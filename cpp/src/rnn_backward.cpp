@@ -35,7 +35,8 @@ void check_backward(const State<T>* w, const View<const T>& grad_output, const V
   if (grad_c_n) expect_shape(op, "grad_c_n", grad_c_n, "(B, H)", {w->B, w->H});
 }
 
-// A sum over the rows of the chunks, one per shard: dW, dR or db in the order of the packed columns.
+// A sum over the rows of the chunks, one per shard: dW, dR or db in the order of the packed columns. The first chunk fills
+// it.
 template <class T>
 struct Accumulator {
   std::vector<index> columns;
@@ -48,7 +49,7 @@ struct Accumulator {
     columns = side_columns(side, w.H, L, plane);
     stride = padded_stride(index(columns.size()) * L, sizeof(T));
     size = rows * stride;
-    sum = zeros<T>(size_t(shards * size));
+    sum = Buffer<T>(size_t(shards * size));
   }
 };
 
@@ -169,7 +170,8 @@ class Backward {
       weight_gradients(i, trace, t, team, begin, end, at);
       end = begin;
     }
-    if (w.distinct) token_gradients(i, team);
+    if (team.rank == 0 && s.steps() == 0) clear_sums(i);
+    if (w.distinct && s.steps() > 0) token_gradients(i, team);
     if (team.rank > 0) return;
     if (g.h0) initial_gradient(shard, t);
     if (g.c0)
@@ -273,6 +275,7 @@ class Backward {
                         ChunkRows& at) {
     const Schedule& s = w.shards[size_t(i)].schedule;
     Outer<T> o{};
+    o.fresh = end == s.steps();
     o.rows = s.start[end] - s.start[begin];
     o.d = ring_at(t, s, begin);
     o.d_stride = row_values;
@@ -285,6 +288,12 @@ class Backward {
     if (cell.phases == 1) return;
     for (index n = 0; n < o.rows; ++n) at.h[size_t(n)] = (trace.row(begin) + n) * w.state_stride;
     add_outer(o, i, team, d_weight_hh[1], trace.reset_h, at.h.data(), w.H);  // the second product read r*h_prev
+  }
+
+  // Of a shard in which no row has a step.
+  void clear_sums(index i) {
+    for (const Accumulator<T>* a : {&d_weight_ih, &d_bias_ih, &d_weight_hh[0], &d_weight_hh[1], &d_bias_hh[0], &d_bias_hh[1]})
+      if (a->sum) std::fill_n(a->sum.data() + i * a->size, a->size, T(0));
   }
 
   // `to` += A^T . D for the rows and the D of `o`: A's rows stand at a + rows_of_a[.] (null: all at a).
@@ -316,6 +325,7 @@ class Backward {
   void token_gradients(index i, Team& team) {
     TokenSums<T>& k = tokens[size_t(i)];
     Outer<T> o{};
+    o.fresh = true;
     o.rows = k.count();
     o.d = k.sums.data();
     o.d_stride = token_values;

@@ -92,7 +92,7 @@ static void gemm(const Gemm<T>& g) {
   tile_single(GemmTile<T>{g, panels, total_length(g.segment_length, g.segments) * kLanes<T>}, g.rows, panels);
 }
 
-// C += A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while a block of rows passes by.
+// C += A^T.D, or C = A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while a block of rows passes by.
 template <class T>
 struct OuterTile {
   const Outer<T>& o;
@@ -116,7 +116,7 @@ struct OuterTile {
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
-      for (int v = 0; v < NV; ++v) acc[m][v] = load<T>(c + m * o.c_stride + v * L);
+      for (int v = 0; v < NV; ++v) acc[m][v] = o.fresh ? Vec<T>{} : load<T>(c + m * o.c_stride + v * L);
     const T* ar = a + row;
     for (index r = 0; r < rows; ++r) {
       Vec<T> dv[NV];
@@ -147,6 +147,7 @@ static void outer(const Outer<T>& o) {
   for (index first = 0; first < o.rows; first += kRows) {
     const index rows = o.rows - first < kRows ? o.rows - first : kRows;
     part.d = o.d + first * o.d_stride;
+    part.fresh = o.fresh && first == 0;
     for (index j = o.first; j < o.last; j += kWide) {
       const index wide = o.last - j < kWide ? o.last - j : kWide;
       for (index r = 0; r < rows; ++r) {

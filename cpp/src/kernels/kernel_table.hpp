@@ -137,7 +137,7 @@ struct Gemm {
   Activation<T> activation;
 };
 
-// C[j] += sum over rows of A[r][j] * D[r]: gradients of weights. D's columns are whole vectors picked by `column`.
+// C[j] += sum over rows of A[r][j] * D[r], or C[j] = it: gradients of weights. D's columns are whole vectors picked by `column`.
 template <class T>
 struct Outer {
   index rows;
@@ -151,6 +151,7 @@ struct Outer {
   index columns;
   T* c;  // row j: c + j*c_stride, columns*L values
   index c_stride;
+  bool fresh;  // C is not read: it holds nothing yet (rows > 0)
 };
 
 constexpr index kStreamAhead = 12;      // steps of a block whose input products are made together
@@ -207,6 +208,8 @@ struct KernelTable {
   StreamKernel<T> (*stream)(Cell cell, const StreamCell<T>&);  // for the sizes and activations of this one
   void (*gemm)(const Gemm<T>&);
   void (*outer)(const Outer<T>&);
+  // y[r*y_stride + c] = x[r*x_stride + c]
+  void (*copy_rows)(index rows, index columns, const T* x, index x_stride, T* y, index y_stride);
   // y[c*y_stride + r] = x[r*x_stride + c]
   void (*transpose)(index rows, index columns, const T* x, index x_stride, T* y, index y_stride);
   void (*activate)(index n, const T* x, T* y, Activation<T>);

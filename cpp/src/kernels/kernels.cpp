@@ -31,6 +31,7 @@ constexpr KernelTable<T> table() {
       stream_kernel<T>,
       gemm<T>,
       outer<T>,
+      copy_rows<T>,
       transpose<T>,
       activate_all<T>,
       activate_backward<T>,

@@ -187,9 +187,9 @@ static void forward_step(const ForwardStep<T, W>& s) {
     row = tile_rows<(kSpread ? 4 : 6) / P::slots, 2, 1>(tile, row, s.rows, panels);
   }
   if (P::slots == 4)
-    tile_rows<1, 2, 1>(tile, row, s.rows, panels);
+    tile_rows<1, 1>(tile, row, s.rows, panels);
   else
-    tile_rows<1, 8 / P::slots, 2, 1>(tile, row, s.rows, panels);
+    tile_rows<1, 4 / P::slots, 2, 1>(tile, row, s.rows, panels);
 }
 
 }  // namespace

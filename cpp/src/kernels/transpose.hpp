@@ -58,6 +58,16 @@ FASTRNN_INLINE void transpose_block(const T* x, index x_stride, T* y, index y_st
 }
 #endif
 
+template <class T>
+static void copy_rows(index rows, index columns, const T* x, index x_stride, T* y, index y_stride) {
+  constexpr index L = kLanes<T>;
+  for (index r = 0; r < rows; ++r, x += x_stride, y += y_stride) {
+    index c = 0;
+    for (; c + L <= columns; c += L) store<T>(y + c, load<T>(x + c));
+    if (c < columns) store_first<T>(y + c, load_first<T>(x + c, columns - c), columns - c);
+  }
+}
+
 // y[c][r] = x[r][c] for r < rows, c < columns.
 template <class T>
 static void transpose(index rows, index columns, const T* x, index x_stride, T* y, index y_stride) {
