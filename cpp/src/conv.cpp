@@ -18,6 +18,7 @@ namespace fastrnn {
 namespace {
 
 constexpr index kShards = 8;
+constexpr size_t kAllSums = size_t(16) << 20;  // bytes: large weights have fewer shards
 
 // Rows [first, last) of one sequence x (T, C); those outside 0..T-1 are zero. Returns x itself where nothing is.
 template <class T>
@@ -182,9 +183,10 @@ void conv1d_backward(const ConvShape& s, const T* x, const View<const T>& weight
   for (index n = 0; n < task.pitch; n += L) task.columns.push_back(n);
 
   const std::vector<Block> work = row_blocks(s.batch, s.time);
-  const index shards = std::min<index>(kShards, std::max<index>(1, index(work.size())));
   const index taps = s.kernel * s.channels, shard_size = (taps + 1) * task.pitch;
-  Buffer<T> sums = zeros<T>(size_t(shards * shard_size));
+  const index affordable = std::max<index>(2, index(kAllSums / (size_t(shard_size) * sizeof(T))));
+  const index shards = std::min<index>({kShards, affordable, std::max<index>(1, index(work.size()))});
+  Buffer<T> sums(size_t(shards * shard_size));
   const double flops = 4.0 * double(s.batch * task.outputs) * double(taps) * double(s.filters);
   const int threads = plan_threads(flops, shards);
   const index block_rows = std::min<index>(std::max<index>(s.time, 1), kBlockRows) + s.window();
@@ -194,16 +196,26 @@ void conv1d_backward(const ConvShape& s, const T* x, const View<const T>& weight
   run_tasks(threads, shards, [&](int thread, index shard) {
     T* z = scratch.data() + thread * (z_size + x_size);
     T* sum = sums.data() + shard * shard_size;
+    std::fill_n(sum, shard_size, T(0));
     for (index i = index(work.size()) * shard / shards; i < index(work.size()) * (shard + 1) / shards; ++i)
       task.run(work[size_t(i)], work[size_t(i)].last == s.time, z, z + z_size, sum, sum + taps * task.pitch);
   });
-  for (index shard = 1; shard < shards; ++shard) kernels.add(shard_size, sums.data() + shard * shard_size, sums.data());
-  for (index f = 0; f < s.filters; ++f) {
-    for (index c = 0; c < s.channels; ++c)
-      for (index k = 0; k < s.kernel; ++k)
-        grad_weight[(f * s.channels + c) * s.kernel + k] = sums.data()[(k * s.channels + c) * task.pitch + f];
-    if (grad_bias) grad_bias[f] = sums.data()[taps * task.pitch + f];
-  }
+  // sums (k, c), f -> grad_weight (F, C, K), and the last row to grad_bias
+  for_panels(panels_of(s.filters, L), shards * taps * L, [&](index p) {
+    const index first = p * L, filters = std::min<index>(L, s.filters - first);
+    T* sum = sums.data() + first;
+    for (index shard = 1; shard < shards; ++shard)
+      for (index row = 0; row <= taps; ++row)
+        kernels.add(L, sum + shard * shard_size + row * task.pitch, sum + row * task.pitch);
+    if (s.kernel == 1)
+      kernels.transpose(s.channels, filters, sum, task.pitch, grad_weight + first * s.channels, s.channels);
+    for (index f = 0; f < filters; ++f) {
+      T* to = grad_weight + (first + f) * taps;
+      for (index c = 0; s.kernel > 1 && c < s.channels; ++c)
+        for (index k = 0; k < s.kernel; ++k) *to++ = sum[(k * s.channels + c) * task.pitch + f];
+      if (grad_bias) grad_bias[first + f] = sum[taps * task.pitch + f];
+    }
+  });
 }
 
 #define FASTRNN_INSTANTIATE(T)                                                                                     \

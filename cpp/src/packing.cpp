@@ -2,23 +2,7 @@
 
 #include <algorithm>
 
-#include "plan.hpp"
-#include "threads.hpp"
-
 namespace fastrnn {
-namespace {
-
-// Moving a value costs about this many operations' time.
-constexpr double kMoveCost = 4;
-
-template <class F>
-void for_panels(index panels, index values_per_panel, const F& f) {
-  const double cost = kMoveCost * double(panels) * double(values_per_panel);
-  run_tasks(plan_threads(cost, std::max<index>(panels, 1)), panels, [&](int, index p) { f(p); });
-}
-
-}  // namespace
-
 template <class T>
 void pack_panel(const KernelTable<T>& kernels, const T* data, index stride_k, index stride_n, index K, index N,
                 T* packed, index row_stride) {

@@ -1,11 +1,14 @@
 // Weights in the order in which the kernels read them: panels of L units, all gates of a unit side by side.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "cell_layout.hpp"
 #include "kernels/kernel_table.hpp"
 #include "memory.hpp"
+#include "plan.hpp"
+#include "threads.hpp"
 
 namespace fastrnn {
 
@@ -37,6 +40,16 @@ Buffer<T> pack_bias(const View<const T>& bias_ih, const View<const T>& bias_hh, 
 // (G*H, N) -> (N/L, K, L) with K over (panel, slot of the side, unit): the operand that takes gate gradients back.
 template <class T>
 Buffer<T> pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden);
+
+// Moving a value costs about this many operations' time.
+constexpr double kMoveCost = 4;
+
+// f(p) for each panel, on as many threads as moving so many values is worth.
+template <class F>
+void for_panels(index panels, index values_per_panel, const F& f) {
+  const double cost = kMoveCost * double(panels) * double(values_per_panel);
+  run_tasks(plan_threads(cost, std::max<index>(panels, 1)), panels, [&](int, index p) { f(p); });
+}
 
 // Where that K stands in a row of gate gradients whose panels are `plane` apart.
 Runs backward_runs(const Side& side, index hidden, int lanes, index plane);

@@ -12,7 +12,8 @@
 
 namespace fastrnn {
 
-constexpr index kBlockRows = 480;  // a multiple of every register tile
+constexpr index kBlockRows = 480;  // at most; a multiple of every register tile
+constexpr index kFewestRows = 48, kBlocks = 8;  // a block has fewer, down to these, where there would not be so many blocks
 
 struct Block {
   index b, first, last;
@@ -21,7 +22,8 @@ struct Block {
 // The rows of each sequence in even blocks.
 inline std::vector<Block> row_blocks(index batch, index rows) {
   std::vector<Block> list;
-  const index per = std::max<index>(1, (rows + kBlockRows - 1) / kBlockRows);
+  const index for_threads = std::min(kBlocks / std::max<index>(batch, 1), rows / kFewestRows);
+  const index per = std::max<index>({1, (rows + kBlockRows - 1) / kBlockRows, for_threads});
   for (index b = 0; b < batch; ++b)
     for (index i = 0; i < per; ++i) list.push_back({b, rows * i / per, rows * (i + 1) / per});
   return list;
@@ -42,10 +44,11 @@ Buffer<T> pack_taps(const KernelTable<T>& kernels, const View<const T>& weight, 
   const index depth = backward ? F : C, columns = backward ? C : F;
   const index by_row = weight.stride[backward ? 0 : 1], by_column = weight.stride[backward ? 1 : 0];
   Buffer<T> packed(size_t(std::max<index>(1, panels_of(columns, L) * L * K * depth)));
-  for (index n = 0; n < columns; n += L)
+  for_panels(panels_of(columns, L), K * depth * L, [&](index p) {
     for (index k = 0; k < K; ++k)
-      pack_panel(kernels, weight.data + (backward ? K - 1 - k : k) * weight.stride[2] + n * by_column, by_row, by_column,
-                 depth, std::min<index>(L, columns - n), packed.data() + (n / L * K + k) * depth * L, L);
+      pack_panel(kernels, weight.data + (backward ? K - 1 - k : k) * weight.stride[2] + p * L * by_column, by_row,
+                 by_column, depth, std::min<index>(L, columns - p * L), packed.data() + (p * K + k) * depth * L, L);
+  });
   return packed;
 }
 
