@@ -10,8 +10,9 @@
 
 namespace fastrnn {
 
-// Entering a parallel region costs a few microseconds: about this many floating-point operations.
-constexpr double kWorkPerThread = 1e6;
+// Entering a parallel region costs a microsecond while the workers are awake, and six when they have to be woken: a few
+// times that, in floating-point operations.
+constexpr double kWorkPerThread = 6e5;
 
 inline int plan_threads(double flops, index shares) {
   const double worth = std::max(1.0, flops / kWorkPerThread);

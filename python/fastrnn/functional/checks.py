@@ -4,20 +4,26 @@ dtypes."""
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .._numbers import as_float
-from ..activations import Spec, parse
+from ..activations import Activation, Spec, parse
 
 Array = npt.NDArray[Any]
 
 
+@lru_cache(maxsize=64)
+def _by_name(name: str) -> Activation:
+    return parse(name)
+
+
 def activation_id(op: str, argument: str, spec: Spec) -> tuple[int, float, float]:
     try:
-        act = parse(spec)
+        act = _by_name(spec) if type(spec) is str else parse(spec)
     except (TypeError, ValueError) as error:
         raise type(error)(f"[{op}] {argument}: " + str(error).split(": ", 1)[-1]) from None
     return act.id, act.alpha, act.beta
