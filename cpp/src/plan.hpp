@@ -37,14 +37,20 @@ struct RecurrentPlan {
 enum class Split : int { automatic, rows, units };
 inline std::atomic<Split> forced_split{Split::automatic};
 
-inline RecurrentPlan plan_recurrent(index batch, index inputs, index hidden, index slots, size_t value) {
+inline RecurrentPlan plan_recurrent(index batch, index steps, index inputs, index hidden, index slots, size_t value,
+                                    bool training) {
   constexpr index kMostShards = 8, kRows = 16;       // sixteen rows fill the register tiles
   constexpr index kFewRows = 8;                       // too few for the register tiles when shared out
+  constexpr double kShortStep = 7e4;                 // operations: members of a team would mostly wait for each other
   constexpr size_t kCore = size_t(1) << 20;          // weights that a core's own cache no longer holds
   constexpr size_t kAllSums = size_t(128) << 20;     // weight gradients are summed once per shard
   const size_t recurrent = size_t(slots * hidden * hidden) * value, weights = size_t(slots * hidden * inputs) * value + recurrent;
   const Split wanted = forced_split.load(std::memory_order_relaxed);
-  const bool units = wanted == Split::automatic ? batch < kFewRows || recurrent >= kCore : wanted == Split::units;
+  // one thread is better off with all rows in one shard; in training the sums forbid asking for the number of threads
+  const double step = 2.0 * double(batch * slots * hidden) * double(inputs + hidden);
+  const bool alone = batch < 2 || step * double(steps) < 2 * kWorkPerThread || (!training && num_threads() == 1);
+  const bool few = batch < kFewRows && (alone || step >= kShortStep);
+  const bool units = wanted == Split::automatic ? few || recurrent >= kCore : wanted == Split::units;
   if (units) return {1, true};
   index shards = std::max<index>(1, std::min<index>(batch, 2));
   while (2 * shards <= kMostShards && 2 * shards * kRows <= batch && 2 * size_t(shards) * weights <= kAllSums) shards *= 2;

@@ -191,7 +191,7 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
   const RnnOptions<T>& options = w.options;
   const CellLayout& cell = *w.cell;
   const auto& weights = *packed.state;
-  const RecurrentPlan plan = plan_recurrent(w.B, w.I, w.H, cell.slots, sizeof(W));
+  const RecurrentPlan plan = plan_recurrent(w.B, w.T_, w.I, w.H, cell.slots, sizeof(W), training);
   w.chunked = plan.chunked || !std::is_same_v<T, W>;
   w.operand = in.recurrent_mask || !std::is_same_v<T, W>;
   std::vector<Schedule> schedules = make_schedules(w.B, w.T_, in.lengths, in.mask, options.reverse, plan.shards);
