@@ -98,6 +98,8 @@ struct OuterTile {
   const Outer<T>& o;
   const T* a;  // the block: row r at a + r*a_stride
   index a_stride, rows, first_j, wide;
+  const T* later;         // what is copied next stands at later + later_at[r], and is fetched meanwhile
+  const index* later_at;  // null: nothing is
 
   template <int MR, int NV>
   FASTRNN_ALWAYS void run(index row, index column) const {
@@ -118,7 +120,11 @@ struct OuterTile {
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) acc[m][v] = o.fresh ? Vec<T>{} : load<T>(c + m * o.c_stride + v * L);
     const T* ar = a + row;
+    // a line of each row that is copied next, by each tile of the first columns
+    const T* fetched = later + row / MR * L;
+    const index* at = column == 0 ? later_at : nullptr;
     for (index r = 0; r < rows; ++r) {
+      if (at) prefetch(fetched + at[r]);
       Vec<T> dv[NV];
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) dv[v] = load<T>(d[v] + r * o.d_stride);
@@ -156,7 +162,10 @@ static void outer(const Outer<T>& o) {
         for (; i + L <= wide; i += L) store<T>(block + r * kWide + i, load<T>(a + i));
         if (i < wide) store<T>(block + r * kWide + i, load_first<T>(a + i, wide - i));
       }
-      const OuterTile<T> tile{part, block, kWide, rows, j, wide};
+      // the next block: these rows further on, or the next rows if there are as many
+      const bool further = j + kWide < o.last, known = o.a_offset && (further || first + 2 * kRows <= o.rows);
+      const OuterTile<T> tile{part, block, kWide, rows, j, wide, o.a + (further ? j + kWide : o.first),
+                              known ? o.a_offset + first + (further ? 0 : kRows) : nullptr};
       const Panels columns{0, o.columns, false};
       index row = 0;
       if (kManyRegisters) {
