@@ -52,7 +52,10 @@ def of_embedding(values: dict[str, Any], tokens: Case) -> dict[str, Any]:
 
 def check(case: Case, V: int, tolerance: float) -> None:
     tokens, array = embed(case, V)
-    assert_close(run(F, tokens), of_embedding(run(F, array), tokens), tolerance)
+    ours, theirs = run(F, tokens), run(F, array)
+    assert_close(ours, of_embedding(theirs, tokens), tolerance)
+    outputs = ("output", "h_n", "c_n")  # the same sums in the same order
+    assert_same({n: ours.get(n) for n in outputs}, {n: theirs.get(n) for n in outputs})
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -129,6 +132,43 @@ def test_threads(isa: str, cell: str, kind: str) -> None:
 
 
 @each_cell
+@pytest.mark.parametrize("kind", ["automatic", "rows", "units"])
+@pytest.mark.parametrize("lengths", ["ragged", "mostly empty", "empty"])
+def test_threads_with_lengths_and_checkpoints(cell: str, kind: str, lengths: str) -> None:
+    """Also where a shard has no steps at all."""
+    rng, B, T = np.random.default_rng(9), 36, 40
+    steps = {
+        "ragged": draw_lengths(rng, B, T),
+        "mostly empty": np.array([T] + [0] * (B - 1)),
+        "empty": np.zeros(B, int),
+    }
+    case = draw(cell, rng, B=B, T=T, I=6, H=40, dtype=np.float32, lengths=steps[lengths])
+    tokens, array = embed(case, 20)
+    results = []
+    _core.assume_processors(4)
+    try:
+        split(kind)
+        for threads, checkpoint in ((1, None), (2, None), (4, 1), (1, 1)):
+            with core(ISAS[0], threads):
+                results.append(run(F, tokens.with_options(checkpoint=checkpoint)))
+        expected = of_embedding(run(F, array), tokens)
+    finally:
+        split("automatic")
+        _core.assume_processors(0)
+    assert_close(results[0], expected, 1e-5)
+    for other in results[1:]:
+        assert_same(other, results[0])
+
+
+def test_memory() -> None:
+    """The workspace keeps of tokens what it keeps of an array: the embedding and the tokens are not its own."""
+    for checkpoint in (None, True):
+        case = draw("lstm", np.random.default_rng(10), B=20, T=200, I=8, H=32, dtype=np.float32, checkpoint=checkpoint)
+        tokens, array = embed(case, 900)
+        assert forward(F, tokens, workspace=True)[1].nbytes == forward(F, array, workspace=True)[1].nbytes
+
+
+@each_cell
 def test_checkpoints_and_repetitions_change_nothing(cell: str) -> None:
     case = draw(cell, np.random.default_rng(4), B=17, T=300, I=8, H=20, dtype=np.float32)
     tokens, _ = embed(case, 40)
@@ -170,6 +210,9 @@ def test_empty(cell: str) -> None:
         case = draw(cell, np.random.default_rng(7), B=B, T=T, I=2, H=3)
         tokens, array = embed(case, 4)
         assert_close(run(F, tokens), of_embedding(run(F, array), tokens), 1e-12)
+    case = draw(cell, np.random.default_rng(7), B=2, T=0, I=2, H=3)
+    nothing = case.with_arrays(x=F.token_index(np.zeros((2, 0), int), 0)).with_options(embedding=np.zeros((0, 2)))
+    assert run(F, nothing)["grad_x"].shape == (0, 2)
 
 
 def test_refused() -> None:
@@ -190,11 +233,20 @@ def test_refused() -> None:
     refuses(ValueError, r"^\[lstm\] embedding: expected shape \(V, I\) = \(7, 5\), got \(7, 4\)", index,
             embedding=table[:, :4])  # fmt: skip
     refuses(TypeError, r"^\[lstm\] embedding: expected a NumPy array, got list", index, embedding=table.tolist())
-    refuses(TypeError, r"^\[lstm\] weight_ih: expected dtype float32", index, embedding=table.astype(np.float32))
-    refuses(ValueError, r"^\[lstm\] x: expected ids of shape \(B, T\), got \(12,\)",
+    refuses(
+        TypeError,
+        r"^\[lstm\] weight_ih: expected dtype float32 \(that of embedding\)",
+        index,
+        embedding=table.astype(np.float32),
+    )
+    refuses(ValueError, r"^\[lstm\] x: expected tokens of ids with two axes, batch and time, got \(12,\)",
             F.token_index(np.zeros(12, int), 7), embedding=table)  # fmt: skip
     projected = F.pack_weights("lstm", *weights).project(table)
-    refuses(ValueError, r"^\[lstm\] embedding: expected None beside a table", index, [projected], embedding=table)
+    refuses(TypeError, r"^\[lstm\] x: expected an array of ids beside a table of products, got TokenIndex", index,
+            [projected], embedding=table)  # fmt: skip
+    refuses(TypeError, r"^\[lstm\] x: expected an array of ids beside a table of products", index, [projected])
+    ids = index.tokens[index.inverse]
+    refuses(ValueError, r"^\[lstm\] embedding: expected None beside a table", ids, [projected], embedding=table)
     refuses(ValueError, r"^\[lstm\] lengths: expected values from 0 to T = 4", index, embedding=table,
             lengths=np.array([1, 2, 5]))  # fmt: skip
     # strides are honoured

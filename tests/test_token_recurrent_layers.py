@@ -131,6 +131,17 @@ def test_ordinary_path_where_it_must_be(counted: dict[str, int]) -> None:
     assert counted["tokens"] == 0 and counted["array"] == 2 * (len(ordinary) + 2)
 
 
+def test_folded_heirs_take_tokens() -> None:
+    x, _ = batch()
+    for layer in (Heir(16), BothHeir(layers.GRU(16)), layers.Bidirectional(Heir(16))):
+        model = models.Sequential([layers.Embedding(V, 40, input_shape=(T,)), layer])
+        expected = model.predict(x, verbose=0)
+        for part in [layer.forward_layer, layer.backward_layer] if isinstance(layer, layers.Bidirectional) else [layer]:
+            part.freeze()
+            part.fold(model.layers[0].embeddings.value)
+        np.testing.assert_array_equal(model.predict(x, verbose=0), expected)
+
+
 def test_layers_alone_give_arrays() -> None:
     model = build()
     x, y = batch()

@@ -128,7 +128,7 @@ int main(int argc, char** argv) {
             return 1;
           }
       }
-      std::vector<double> step, flushing, process, eigen{0};
+      std::vector<double> step, flushing, process, eigen;
       for (int i = 0; i < repeats; ++i) {
         step.push_back(microseconds_per_step(steps));
 #if defined(__SSE__)
@@ -140,7 +140,7 @@ int main(int argc, char** argv) {
         flushing.push_back(step.back());
 #endif
         process.push_back(microseconds_per_step([&] { stream.process(x.data(), kSteps, y.data()); }));
-        if (peer) eigen.push_back(microseconds_per_step([&] { peer->run(x.data(), kSteps, wanted.data()); }));
+        eigen.push_back(peer ? microseconds_per_step([&] { peer->run(x.data(), kSteps, wanted.data()); }) : 0);
       }
       std::printf("%-4s %3d -> %3d  %8.4f %8.4f %8.4f %8.4f %8.2f\n", c.cell == Cell::lstm ? "lstm" : "gru",
                   int(c.inputs), int(c.hidden), median(step), median(flushing), median(process), median(eigen),

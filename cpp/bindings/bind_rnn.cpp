@@ -122,19 +122,17 @@ auto packed_of(const std::string& op, const Variant& core) {
 const PyTokens* embedded_tokens(const std::string& op, const py::object& x, const py::object& embedding,
                                 bool is_table) {
   const bool is_tokens = py::isinstance<PyTokens>(x);
+  if (is_table && is_tokens) fail_type(op, "x", "an array of ids beside a table of products", "TokenIndex");
+  if (is_table && !embedding.is_none()) fail(op, "embedding", "None beside a table of its products", "an array");
   if (is_tokens && embedding.is_none()) fail(op, "embedding", "an embedding (V, I) beside token_index's tokens", "None");
   if (embedding.is_none()) return nullptr;
-  if (is_table) fail(op, "embedding", "None beside a table of its products", "an array");
   if (!is_tokens)
     fail_type(op, "x", "what token_index returns, beside an embedding", text(py::type::of(x).attr("__name__")));
   const auto& tokens = x.cast<const PyTokens&>();
   if (tokens.shape.size() != 2)
-    fail(op, "x", "ids of shape (B, T)", shape_text(tokens.shape.data(), int(tokens.shape.size())));
+    fail(op, "x", "tokens of ids with two axes, batch and time",
+         shape_text(tokens.shape.data(), int(tokens.shape.size())));
   return &tokens;
-}
-
-View<const int32_t> view_of_ranks(const PyTokens& tokens) {
-  return {tokens.core.inverse.data(), 2, {tokens.shape[0], tokens.shape[1]}, {tokens.shape[1], 1}};
 }
 
 template <class T>
@@ -157,13 +155,15 @@ py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, 
   RnnOptions<T> options{cell, activation<T>(gate), activation<T>(candidate), activation<T>(output_activation), reverse,
                         batch_first, checkpoint};
   const bool arrays = !is_packed && !is_table;
+  const auto like = [&](const char* name, const py::object& object) {
+    return input<T>(op, name, object, false, embedded ? "embedding" : "x");
+  };
   const Input<T> in_x = is_table   ? Input<T>{}
                         : embedded ? input<T>(op, "embedding", embedding, true, "embedding")
                                    : input<T>(op, "x", x, true),
-                 w_ih = arrays ? input<T>(op, "weight_ih", weight_ih) : Input<T>{},
-                 w_hh = input<T>(op, "weight_hh", weight_hh), b_ih = input<T>(op, "bias_ih", bias_ih),
-                 b_hh = input<T>(op, "bias_hh", bias_hh), in_h0 = input<T>(op, "h0", h0),
-                 in_c0 = input<T>(op, "c0", c0), r_mask = input<T>(op, "recurrent_mask", recurrent_mask);
+                 w_ih = arrays ? like("weight_ih", weight_ih) : Input<T>{}, w_hh = like("weight_hh", weight_hh),
+                 b_ih = like("bias_ih", bias_ih), b_hh = like("bias_hh", bias_hh), in_h0 = like("h0", h0),
+                 in_c0 = like("c0", c0), r_mask = like("recurrent_mask", recurrent_mask);
   const Input<index> in_lengths = integers(op, "lengths", lengths);
   const Input<bool> in_mask = booleans(op, "mask", mask);
   const Input<index> tokens = is_table ? integers(op, "x", x) : Input<index>{};
@@ -178,7 +178,7 @@ py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, 
   }
   if (embedded) {
     in.distinct = &embedded->core;
-    in.ranks = view_of_ranks(*embedded);
+    std::copy_n(embedded->shape.data(), 2, in.id_axes);
   }
   // Shapes are checked by the core; here they only size the outputs.
   if (is_table)
@@ -186,7 +186,7 @@ py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, 
   else if (!embedded)
     expect_ndim(op, "x", in.x, batch_first ? "(B, T, I)" : "(T, B, I)", 3);
   if (arrays) expect_ndim(op, "weight_hh", in.weight_hh, "(G*H, H)", 2);
-  const index* shape = is_table ? tokens.view.shape : embedded ? in.ranks.shape : in.x.shape;
+  const index* shape = is_table ? tokens.view.shape : embedded ? in.id_axes : in.x.shape;
   const index B = shape[batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
   py::object output = py::none(), c_n = py::none();
   RnnOutputs<T> result;
@@ -243,10 +243,10 @@ py::tuple backward(const PyWorkspace& kept, const Workspace<T>& workspace, const
     return a;
   };
   const py::ssize_t axis0 = kept.batch_first ? B : workspace.steps(), axis1 = kept.batch_first ? workspace.steps() : B;
+  using Shape = std::vector<py::ssize_t>;
+  const Shape x_shape = kept.tokens ? Shape{kept.vocabulary, I} : Shape{axis0, axis1, I};
   py::tuple result = py::make_tuple(
-      make(need_grad_x, kept.tokens ? std::vector<py::ssize_t>{kept.vocabulary, I} : std::vector<py::ssize_t>{axis0, axis1, I},
-           g.x),
-      make(true, {GH, I}, g.weight_ih), make(true, {GH, H}, g.weight_hh),
+      make(need_grad_x, x_shape, g.x), make(true, {GH, I}, g.weight_ih), make(true, {GH, H}, g.weight_hh),
       make(kept.bias_ih, {GH}, g.bias_ih), make(kept.bias_hh, {GH}, g.bias_hh), make(kept.h0, {B, H}, g.h0),
       make(kept.c0, {B, H}, g.c0));
   {
@@ -311,7 +311,8 @@ void bind_rnn(py::module_& m) {
                                  : is_double(op, "x", x);
     const auto run = wide ? forward<double> : forward<float>;
     return run(Cell(cell), gate, candidate, output, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, lengths, mask,
-               recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out, checkpoint, embedded, embedding);
+               recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out, checkpoint, embedded,
+               embedding);
   });
 
   m.def("rnn_backward", [](const PyWorkspace& w, const py::object& grad_output, const py::object& grad_h_n,

@@ -207,14 +207,15 @@ void conv1d_backward(const ConvShape& s, const T* x, const View<const T>& weight
     for (index shard = 1; shard < shards; ++shard)
       for (index row = 0; row <= taps; ++row)
         kernels.add(L, sum + shard * shard_size + row * task.pitch, sum + row * task.pitch);
-    if (s.kernel == 1)
-      kernels.transpose(s.channels, filters, sum, task.pitch, grad_weight + first * s.channels, s.channels);
-    for (index f = 0; f < filters; ++f) {
-      T* to = grad_weight + (first + f) * taps;
-      for (index c = 0; s.kernel > 1 && c < s.channels; ++c)
-        for (index k = 0; k < s.kernel; ++k) *to++ = sum[(k * s.channels + c) * task.pitch + f];
-      if (grad_bias) grad_bias[first + f] = sum[taps * task.pitch + f];
+    T* to = grad_weight + first * taps;
+    if (s.kernel == 1) {
+      kernels.transpose(s.channels, filters, sum, task.pitch, to, s.channels);
+    } else {
+      for (index f = 0; f < filters; ++f)
+        for (index c = 0; c < s.channels; ++c)
+          for (index k = 0; k < s.kernel; ++k) *to++ = sum[(k * s.channels + c) * task.pitch + f];
     }
+    if (grad_bias) std::copy_n(sum + taps * task.pitch, filters, grad_bias + first);
   });
 }
 

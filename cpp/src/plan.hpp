@@ -44,7 +44,8 @@ inline RecurrentPlan plan_recurrent(index batch, index steps, index inputs, inde
   constexpr double kShortStep = 7e4;                 // operations: members of a team would mostly wait for each other
   constexpr size_t kCore = size_t(1) << 20;          // weights that a core's own cache no longer holds
   constexpr size_t kAllSums = size_t(128) << 20;     // weight gradients are summed once per shard
-  const size_t recurrent = size_t(slots * hidden * hidden) * value, weights = size_t(slots * hidden * inputs) * value + recurrent;
+  const size_t recurrent = size_t(slots * hidden * hidden) * value;
+  const size_t weights = size_t(slots * hidden * inputs) * value + recurrent;
   const Split wanted = forced_split.load(std::memory_order_relaxed);
   // one thread is better off with all rows in one shard; in training the sums forbid asking for the number of threads
   const double step = 2.0 * double(batch * slots * hidden) * double(inputs + hidden);

@@ -77,8 +77,10 @@ class Backward {
         rows(w.rows), chunk(w.chunk) {
     if (w.checkpoint > 0) {
       inputs.x = w.x;
-      inputs.table = w.table;
-      if (w.distinct) inputs.tokens = w.ranks_view();
+      if (w.distinct) {
+        projected = ProjectedTokens<T>(w, w.weights);
+        projected.replace_x(inputs);
+      }
       forward.emplace(w, *w.weights.state, inputs, no_outputs);
     }
     const int L = w.kernels->lanes;
@@ -137,7 +139,9 @@ class Backward {
   void run_shard(index i, Scratch<T>& t, Team& team) {
     const Shard<T>& shard = w.shards[size_t(i)];
     const Schedule& s = shard.schedule;
-    const RowOffsets dy_offsets = offsets(shard, dy.stride), dx_offsets = offsets(shard, g.x.stride);
+    const index none[4] = {};
+    const RowOffsets dy_offsets = offsets(shard, dy.stride);
+    const RowOffsets dx_offsets = offsets(shard, w.distinct ? none : g.x.stride);
     if (team.rank == 0) {
       if (w.distinct)
         tokens[size_t(i)] = TokenSums<T>(w, shard, token_values, g.x ? w.I : 0);
@@ -292,7 +296,8 @@ class Backward {
 
   // Of a shard in which no row has a step.
   void clear_sums(index i) {
-    for (const Accumulator<T>* a : {&d_weight_ih, &d_bias_ih, &d_weight_hh[0], &d_weight_hh[1], &d_bias_hh[0], &d_bias_hh[1]})
+    for (const Accumulator<T>* a :
+         {&d_weight_ih, &d_bias_ih, &d_weight_hh[0], &d_weight_hh[1], &d_bias_hh[0], &d_bias_hh[1]})
       if (a->sum) std::fill_n(a->sum.data() + i * a->size, a->size, T(0));
   }
 
@@ -380,6 +385,7 @@ class Backward {
   index token_values = 0;                       // of a row of sums over tokens
   std::vector<TokenSums<T>> tokens;             // of each shard
   RnnInputs<T> inputs;                          // with checkpoints: of the second forward pass
+  ProjectedTokens<T> projected;                 // of its tokens
   const RnnOutputs<T> no_outputs{};
   std::optional<ForwardPass<T>> forward;
   Runs x_runs, h_runs[kMaxPhases];

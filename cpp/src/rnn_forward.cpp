@@ -9,7 +9,7 @@
 #include "forward_pass.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
-#include "token_index.hpp"
+#include "token_sums.hpp"
 #include "weights.hpp"
 #include "workspace.hpp"
 
@@ -22,7 +22,7 @@ using State = typename Workspace<T>::State;
 // Of batch and time, as they come.
 template <class T>
 const index* axes_of(const RnnInputs<T>& in) {
-  return in.table ? in.tokens.shape : in.distinct ? in.ranks.shape : in.x.shape;
+  return in.table ? in.tokens.shape : in.distinct ? in.id_axes : in.x.shape;
 }
 
 // Of x and the weights, whichever is wrong: x comes first.
@@ -65,15 +65,13 @@ void check_forward(const RnnOptions<T>& o, const RnnInputs<T>& in, const PackedW
   const std::string op = cell.name;
   if (weights.cell() != o.cell)
     fail(op, "weights", std::string("those of this cell (") + cell.name + ", and the same reset)", "another cell's");
-  const char* steps_letters = o.batch_first ? "(B, T)" : "(T, B)";
+  if (in.table && in.distinct) fail(op, "embedding", "none beside a table of its products", "one");
   if (in.table) {
-    expect_ndim(op, "tokens", in.tokens, steps_letters, 2);
+    expect_ndim(op, "tokens", in.tokens, o.batch_first ? "(B, T)" : "(T, B)", 2);
     if (in.table.state->weights.state != weights.state) fail(op, "table", "one made with these weights", "another's");
   } else if (in.distinct) {
-    expect_ndim(op, "x", in.ranks, steps_letters, 2);
-    if (in.ranks.shape[0] * in.ranks.shape[1] != in.distinct->positions)
-      fail(op, "x", "one rank for each of " + std::to_string(in.distinct->positions) + " positions",
-           shape_text(in.ranks));
+    if (in.id_axes[0] < 0 || in.id_axes[1] < 0 || in.id_axes[0] * in.id_axes[1] != in.distinct->positions)
+      fail(op, "id_axes", "the axes of " + std::to_string(in.distinct->positions) + " ids", shape_text(in.id_axes, 2));
     expect_shape(op, "embedding", in.x, "(V, I)", {in.distinct->vocabulary, weights.inputs()});
   } else {
     expect_ndim(op, "x", in.x, o.batch_first ? "(B, T, I)" : "(T, B, I)", 3);
@@ -169,21 +167,6 @@ void reduce_operand(Shard<T>& shard, const typename PackedWeights<T>::State& wei
   }
 }
 
-// The distinct tokens go through W here, and what follows is told where their products stand.
-template <class T>
-RnnInputs<T> project_distinct(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>& given) {
-  RnnInputs<T> in = given;
-  w.distinct = given.distinct;
-  w.ranks = Buffer<index>(size_t(given.distinct->positions) + 1);
-  const View<const int32_t>& ranks = given.ranks;
-  for (index i = 0, n = 0; i < ranks.shape[0]; ++i)
-    for (index j = 0; j < ranks.shape[1]; ++j, ++n)
-      w.ranks.data()[n] = ranks.data[i * ranks.stride[0] + j * ranks.stride[1]];
-  in.table = ProjectionTable<T>(packed, given.x, *given.distinct);
-  in.tokens = w.ranks_view();
-  return in;
-}
-
 // Plans, and runs all shards on as many threads as they are worth. Products of h read W.
 template <class T, class W>
 void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>& in, const RnnOutputs<T>& out,
@@ -224,7 +207,6 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
   });
   if (w.checkpoint > 0) {
     w.weights = packed;
-    w.table = in.table;
     for (Shard<T>& shard : w.shards) shard.trace = TraceBuffers<T>();
   }
 }
@@ -261,7 +243,13 @@ void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& given, const 
   for (int p = 0; training && p < cell.phases; ++p)
     w.weight_hh_t[p] = pack_backward(*w.kernels, given.weight_hh, cell.h_all[p], w.H);
   if (training) w.weight_ih_t = pack_backward(*w.kernels, given.weight_ih, cell.x_all, w.H);
-  const RnnInputs<T> in = given.distinct ? project_distinct(w, packed, given) : given;
+  RnnInputs<T> in = given;
+  ProjectedTokens<T> projected;
+  if (given.distinct) {
+    w.distinct = given.distinct;
+    projected = ProjectedTokens<T>(w, packed);
+    projected.replace_x(in);
+  }
 
   if constexpr (std::is_same_v<T, float>) {
     if (weights.precision == Precision::bfloat16) return run_passes<T, Bfloat16>(w, packed, in, out, training);

@@ -13,7 +13,7 @@
 namespace fastrnn {
 
 constexpr index kBlockRows = 480;  // at most; a multiple of every register tile
-constexpr index kFewestRows = 48, kBlocks = 8;  // a block has fewer, down to these, where there would not be so many blocks
+constexpr index kFewestRows = 48, kBlocks = 8;  // fewer, down to these, where there would not be so many blocks
 
 struct Block {
   index b, first, last;

@@ -1,5 +1,5 @@
-// Backward over embedded tokens: the gate gradients of a shard are summed per distinct token before they meet the
-// weights. Rows of the sums are (P, slots of x, L).
+// Embedded tokens in place of x. Forward, the accumulators start at the products of the distinct ones. Backward, the gate
+// gradients of a shard are summed per distinct token before they meet the weights; rows of the sums are (P, slots of x, L).
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,29 @@
 
 namespace fastrnn {
 
-// Of one shard. Its distinct tokens are numbered as they first come up.
+// The distinct tokens of a call through W, and which of them each position reads: what a forward pass needs of x.
+template <class T>
+class ProjectedTokens {
+ public:
+  ProjectedTokens() = default;
+  ProjectedTokens(const typename Workspace<T>::State& w, const PackedWeights<T>& weights)
+      : ranks_(size_t(w.distinct->positions) + 1), table_(weights, w.x, *w.distinct) {
+    std::copy_n(w.distinct->inverse.data(), w.distinct->positions, ranks_.data());
+    axes_[0] = w.options.batch_first ? w.B : w.T_;
+    axes_[1] = w.options.batch_first ? w.T_ : w.B;
+  }
+  void replace_x(RnnInputs<T>& in) const {
+    in.table = table_;
+    in.tokens = {ranks_.data(), 2, {axes_[0], axes_[1]}, {axes_[1], 1}};
+  }
+
+ private:
+  Buffer<index> ranks_;
+  ProjectionTable<T> table_;
+  index axes_[2] = {0, 0};
+};
+
+// The gradients of one shard. Its distinct tokens are numbered as they first come up.
 template <class T>
 class TokenSums {
  public:
@@ -22,7 +44,7 @@ class TokenSums {
     const Schedule& s = shard.schedule;
     for (index step = 0; step < s.steps(); ++step)
       for (index r = 0; r < s.active(step); ++r) {
-        const index token = w.ranks.data()[shard.x.base(step) + shard.x.at(step)[r]];
+        const index token = w.distinct->inverse.data()[shard.x.base(step) + shard.x.at(step)[r]];
         int32_t& n = number[size_t(token)];
         if (n < 0) {
           n = int32_t(rank.size());
@@ -37,13 +59,14 @@ class TokenSums {
   }
   index count() const { return index(rank.size()); }
 
-  Buffer<index> at;                    // of each packed row, the number of its token
-  std::vector<index> rank, row, out;   // of a token: its rank in the batch, where its row stands in the embedding, in `grad`
+  Buffer<index> at;  // of each packed row, the number of its token
+  // of a token: its rank in the batch, where its row stands in the embedding, and in `grad`
+  std::vector<index> rank, row, out;
   Buffer<T> sums, grad;
 };
 
-// The gradient of the embedding (V, I): those of the shards added up in order, zeros for tokens that are not there. Each
-// task has rows of its own.
+// The gradient of the embedding (V, I): those of the shards added up in order, zeros for tokens that are not there.
+// Each task has rows of its own.
 template <class T>
 void add_token_gradients(const KernelTable<T>& kernels, const std::vector<TokenSums<T>>& shards,
                          const TokenIndex& distinct, index I, int tasks, const View<T>& grad) {

@@ -127,11 +127,12 @@ void project_rows(const typename PackedWeights<T>::State& w, const View<const T>
 
 template <class T>
 std::shared_ptr<const typename ProjectionTable<T>::State> project(const PackedWeights<T>& weights,
-                                                                  const View<const T>& rows, const index* token,
-                                                                  index count) {
+                                                                  const View<const T>& rows, index vocabulary,
+                                                                  const index* token, index count) {
   const auto& w = *weights.state;
-  expect_shape(w.cell->name, "embedding", rows, "(V, I)", {rows.ndim == 2 ? rows.shape[0] : 0, w.inputs});
-  if (w.inputs > 1 && rows.stride[1] != 1) fail(w.cell->name, "embedding", "a contiguous last axis", "another stride");
+  expect_shape(w.cell->name, "embedding", rows, "(V, I)", {vocabulary, w.inputs});
+  if (vocabulary > 0 && w.inputs > 1 && rows.stride[1] != 1)
+    fail(w.cell->name, "embedding", "a contiguous last axis", "another stride");
   auto s = std::make_shared<typename ProjectionTable<T>::State>();
   s->weights = weights;
   s->rows = count;
@@ -152,11 +153,11 @@ std::shared_ptr<const typename ProjectionTable<T>::State> project(const PackedWe
 
 template <class T>
 ProjectionTable<T>::ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows)
-    : state(project(weights, rows, nullptr, rows.shape[0])) {}
+    : state(project(weights, rows, rows.ndim == 2 ? rows.shape[0] : 0, nullptr, rows.shape[0])) {}
 template <class T>
 ProjectionTable<T>::ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows,
                                     const TokenIndex& distinct)
-    : state(project(weights, rows, distinct.token.data(), distinct.distinct)) {}
+    : state(project(weights, rows, distinct.vocabulary, distinct.token.data(), distinct.distinct)) {}
 
 template <class T>
 const PackedWeights<T>& ProjectionTable<T>::weights() const { return state->weights; }

@@ -63,8 +63,6 @@ struct Workspace<T>::State {
   index B = 0, T_ = 0, I = 0, H = 0;
   View<const T> x;                       // or, with `distinct`, the embedding that positions take their rows from
   const TokenIndex* distinct = nullptr;
-  Buffer<index> ranks;                   // of the positions, in the order of the axes
-  ProjectionTable<T> table;              // with checkpoints: of the second forward pass
   bool chunked = false;
   bool operand = false;                  // products read a copy of h: masked, or of fewer bits
   bool kept = false;                     // every step is kept
@@ -80,11 +78,6 @@ struct Workspace<T>::State {
 
   bool saves(bool keep) const {  // the gates
     return cell->phases == 2 || (keep && (options.cell != Cell::rnn || needs_input(options.candidate)));
-  }
-  // (B, T) or (T, B)
-  View<const index> ranks_view() const {
-    const index axes[2] = {options.batch_first ? B : T_, options.batch_first ? T_ : B};
-    return {ranks.data(), 2, {axes[0], axes[1]}, {axes[1], 1}};
   }
   // Room for a trace: of `steps` packed rows, or of none that are kept.
   TraceBuffers<T> trace(index entering, index steps, bool keep) const {

@@ -353,7 +353,9 @@ def _passes_tokens(layer: Layer, after: Layer | None) -> bool:
     """Can `after` work on the distinct tokens of `layer`? Only the classes themselves: heirs may look at the arrays."""
     if type(layer) is not Embedding or layer.activity_regularizer is not None:
         return False
-    readers = [after.forward_layer, after.backward_layer] if isinstance(after, Bidirectional) else []
+    readers = [after.forward_layer, after.backward_layer] if isinstance(after, Bidirectional) else [after]
+    if all(getattr(reader, "folded", False) for reader in readers):
+        return True
     return all(type(reader) in _TOKEN_LAYERS for reader in [after, *readers])
 
 

@@ -1,5 +1,5 @@
-// The threads and the two passes under a sanitizer, without Python: every cell, each way of splitting, checkpoints, many
-// callers, exceptions. Exit code 0: all results are bitwise those of one thread. See CONTRIBUTING.md.
+// The threads and the two passes under a sanitizer, without Python: every cell, each way of splitting, checkpoints,
+// embedded tokens, many callers, exceptions. Exit code 0: all results are bitwise those of one thread. See CONTRIBUTING.md.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -15,6 +15,7 @@
 #include "fastrnn/runtime.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
+#include "token_index.hpp"
 
 namespace {
 
@@ -33,9 +34,9 @@ View<T> view(T* data, std::initializer_list<Index> shape) {
   return v;
 }
 
-// Output, states and gradients of a random case.
-std::vector<Values> results(Cell cell, Index B, bool ragged, Index checkpoint) {
-  constexpr Index T = 90, I = 20, H = 48;
+// Output, states and gradients of a random case; x is an array, or an embedding and tokens.
+std::vector<Values> results(Cell cell, Index B, bool ragged, Index checkpoint, bool embedded = false) {
+  constexpr Index T = 90, I = 20, H = 48, V = 29;
   const Index G = cell == Cell::rnn ? 1 : cell == Cell::lstm ? 4 : 3;
   std::mt19937 generator(static_cast<unsigned>(B));
   std::normal_distribution<float> normal(0, 0.1f);
@@ -49,11 +50,21 @@ std::vector<Values> results(Cell cell, Index B, bool ragged, Index checkpoint) {
   std::vector<Index> lengths;
   for (Index b = 0; b < B; ++b) lengths.push_back(ragged ? (b * 7 + 1) % T : T);
 
+  std::vector<int32_t> ids;
+  for (Index i = 0; i < B * T; ++i) ids.push_back(int32_t(i * i % V));
+  const TokenIndex tokens = index_tokens<int32_t>(B * T, ids.data(), V);
+
   RnnOptions<float> options;
   options.cell = cell;
   options.checkpoint = checkpoint;
   RnnInputs<float> in;
   in.x = view(x.data(), {B, T, I});
+  if (embedded) {
+    in.x = view(x.data(), {V, I});
+    in.distinct = &tokens;
+    in.id_axes[0] = B;
+    in.id_axes[1] = T;
+  }
   in.weight_ih = view(w_ih.data(), {G * H, I});
   in.weight_hh = view(w_hh.data(), {G * H, H});
   in.bias_ih = view(bias.data(), {G * H});
@@ -67,7 +78,7 @@ std::vector<Values> results(Cell cell, Index B, bool ragged, Index checkpoint) {
   Workspace<float> workspace;
   rnn_forward(options, in, out, &workspace);
   RnnGradients<float> gradients;
-  gradients.x = view(r[3].data(), {B, T, I});
+  gradients.x = embedded ? view(r[3].data(), {V, I}) : view(r[3].data(), {B, T, I});
   gradients.weight_ih = view(r[4].data(), {G * H, I});
   gradients.weight_hh = view(r[5].data(), {G * H, H});
   gradients.bias_ih = view(r[6].data(), {G * H});
@@ -81,12 +92,14 @@ int any_number_of_threads(int threads) {
     forced_split.store(split);
     for (Cell cell : kAllCells)
       for (Index B : {1, 3, 17})
-        for (bool ragged : {false, true}) {
-          set_num_threads(1);
-          const auto expected = results(cell, B, ragged, 0);
-          set_num_threads(threads);
-          for (Index checkpoint : {0, 1, 0, 1}) wrong += results(cell, B, ragged, checkpoint) != expected;
-        }
+        for (bool ragged : {false, true})
+          for (bool embedded : {false, true}) {
+            set_num_threads(1);
+            const auto expected = results(cell, B, ragged, 0, embedded);
+            set_num_threads(threads);
+            for (Index checkpoint : {0, 1, 0, 1})
+              wrong += results(cell, B, ragged, checkpoint, embedded) != expected;
+          }
   }
   forced_split.store(Split::automatic);
   return wrong;

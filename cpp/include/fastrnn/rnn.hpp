@@ -51,7 +51,8 @@ class ProjectionTable {
   struct State;
   ProjectionTable() = default;
   ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows);
-  ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows, const TokenIndex& distinct);  // of these
+  // Of the rows of these tokens alone.
+  ProjectionTable(const PackedWeights<T>& weights, const View<const T>& rows, const TokenIndex& distinct);
   std::shared_ptr<const State> state;
   explicit operator bool() const { return state != nullptr; }
   const PackedWeights<T>& weights() const;
@@ -74,10 +75,10 @@ struct RnnInputs {
   PackedWeights<T> packed;       // in place of the weights and biases; inference only
   ProjectionTable<T> table;      // in place of x, beside its own `packed`: rows are picked by `tokens`
   View<const index> tokens;      // (B, T) or (T, B)
-  // In place of x (B, T, I): x is an embedding (V, I), from which a position takes the row distinct->token[rank]. Each distinct
-  // token is multiplied by W once; backward sums the gates' gradients of a token before it does so. g.x is then (V, I).
+  // In place of x (B, T, I): x is an embedding (V, I), looked up by the ids that `distinct` was made of. Each distinct token
+  // is multiplied by W once; backward sums the gates' gradients of a token before it does so. g.x is then (V, I).
   const TokenIndex* distinct = nullptr;
-  View<const int32_t> ranks;  // (B, T) or (T, B)
+  index id_axes[2] = {0, 0};  // of the ids: B, T or T, B
 };
 
 template <class T>

@@ -92,7 +92,8 @@ static void gemm(const Gemm<T>& g) {
   tile_single(GemmTile<T>{g, panels, total_length(g.segment_length, g.segments) * kLanes<T>}, g.rows, panels);
 }
 
-// C += A^T.D, or C = A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while a block of rows passes by.
+// C += A^T.D, or C = A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while a block of rows
+// passes by.
 template <class T>
 struct OuterTile {
   const Outer<T>& o;
@@ -120,9 +121,10 @@ struct OuterTile {
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) acc[m][v] = o.fresh ? Vec<T>{} : load<T>(c + m * o.c_stride + v * L);
     const T* ar = a + row;
-    // a line of each row that is copied next, by each tile of the first columns
-    const T* fetched = later + row / MR * L;
-    const index* at = column == 0 ? later_at : nullptr;
+    // each tile of the first columns fetches a line of each row that is copied next
+    const index line = row / MR * (64 / index(sizeof(T)));
+    const T* fetched = later + line;
+    const index* at = column == 0 && line < wide ? later_at : nullptr;
     for (index r = 0; r < rows; ++r) {
       if (at) prefetch(fetched + at[r]);
       Vec<T> dv[NV];

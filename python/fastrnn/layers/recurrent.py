@@ -180,7 +180,8 @@ class Recurrent(Layer):
         if mask is not None and mask.all():
             mask = None
         input_seed, recurrent_mask = None, None
-        if training and self.dropout and not isinstance(x, Tokens):
+        if training and self.dropout:
+            assert not isinstance(x, Tokens)  # see `projects`
             input_seed = initializers.draw_seed(self._dropout_source)
             x = F.dropout(x, self.dropout, input_seed, broadcast_axes=(1,))
         if training and self.recurrent_dropout:
@@ -265,7 +266,7 @@ class Recurrent(Layer):
 
     def projects(self, x: Tokens) -> bool:
         """Does the layer work on the tokens? Yes if their products are there, or cheaper once per distinct token. Not
-        if dropout makes the rows of a token differ."""
+        with dropout, which makes the rows of a token differ in training."""
         if self.folded:
             return True
         if x.ndim != 3 or x.dtype != self.dtype or self.dropout or not self.built:
