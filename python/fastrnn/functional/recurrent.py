@@ -111,15 +111,15 @@ def rnn(
         recurrent_mask: (B, H); multiplies h (and h0) where it enters the recurrent product, as Keras's
             recurrent_dropout does; the state itself is not changed.
         return_sequences: False leaves the output out (None): only h_n is wanted.
-        return_workspace: also return what `rnn_backward` needs. It refers to x (and the embedding), which must not change
-            until then.
+        return_workspace: also return what `rnn_backward` needs. It refers to x (and the embedding), which must not
+            change until then.
         checkpoint: keep in the workspace the states of every `checkpoint` steps rather than all that every step has
             computed; backward computes the rest again, a stretch at a time: a third more arithmetic, memory divided by
             about `checkpoint`. True: about sqrt(T) steps. Stretches are rounded up so that every result is bitwise the
             same as without. Everything is kept where that is no more. No effect without return_workspace.
         out: an array for the output, of its shape and dtype, whose last axis is contiguous.
-        embedding: (V, I), beside an x that is what `token_index(ids, V)` returned for ids (B, T), or (T, B): the input is then
-            embedding[ids], whose products with weight_ih are computed once per distinct token, and grad_x is the
+        embedding: (V, I), beside an x that is what `token_index(ids, V)` returned for ids (B, T), or (T, B): the input
+            is then embedding[ids], whose products with weight_ih are computed once per distinct token, and grad_x is the
             gradient of the embedding (V, I), in which the gates' gradients of a token are summed before they meet
             weight_ih. The outputs are bitwise those of the array, the gradients differ by rounding.
 
