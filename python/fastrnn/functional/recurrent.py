@@ -119,7 +119,7 @@ def rnn(
             same as without. Everything is kept where that is no more. No effect without return_workspace.
         out: an array for the output, of its shape and dtype, whose last axis is contiguous.
         embedding: (V, I), beside an x that is what `token_index(ids, V)` returned for ids (B, T), or (T, B): the input
-            is then embedding[ids], whose products with weight_ih are computed once per distinct token, and grad_x is the
+            is then embedding[ids]. Its products with weight_ih are computed once per distinct token, and grad_x is the
             gradient of the embedding (V, I), in which the gates' gradients of a token are summed before they meet
             weight_ih. The outputs are bitwise those of the array, the gradients differ by rounding.
 
