@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "checks.hpp"
+#include "embedded_tokens.hpp"
 #include "forward_pass.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
-#include "token_sums.hpp"
 #include "workspace.hpp"
 
 namespace fastrnn {

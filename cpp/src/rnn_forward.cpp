@@ -6,10 +6,10 @@
 
 #include "checks.hpp"
 #include "dispatch.hpp"
+#include "embedded_tokens.hpp"
 #include "forward_pass.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
-#include "token_sums.hpp"
 #include "weights.hpp"
 #include "workspace.hpp"
 

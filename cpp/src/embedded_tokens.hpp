@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "threads.hpp"
 #include "token_index.hpp"
 #include "workspace.hpp"
 
