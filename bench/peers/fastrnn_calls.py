@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import cases
 from bench.cases import Array
-from bench.peers import Call
+from bench.peers import Call, numpy_calls
 from bench.peers.epoch_fastrnn import epoch as epoch
 from fastrnn import functional, runtime, streaming
 
@@ -77,17 +77,7 @@ def embedding(problem: cases.Embedding) -> list[Call]:
 
 
 def adam(problem: cases.Adam) -> list[Call]:
-    p, g = problem.parameter.copy(), problem.gradient
-    m, v, step = np.zeros_like(p), np.zeros_like(p), 0
-
-    def run() -> Array:
-        nonlocal step
-        step += 1
-        functional.adam_update(p, g, m, v, lr=problem.rate, beta1=problem.beta1, beta2=problem.beta2,
-                               eps=problem.epsilon, step=step)  # fmt: skip
-        return p
-
-    return [Call(run, lambda p: [p], calls=problem.updates)]
+    return numpy_calls.adam(problem, functional.adam_update)
 
 
 def peak(threads: int) -> float:

@@ -32,15 +32,15 @@ def stream(problem: cases.Stream) -> list[Call]:
     return [Call(run, lambda y: [y[0, 0]], calls=problem.steps)]
 
 
-def adam(problem: cases.Adam) -> list[Call]:
+def adam(problem: cases.Adam, update: Any = reference.adam_update) -> list[Call]:
+    """`update`: this function, or another of its arguments."""
     p, g = problem.parameter.copy(), problem.gradient
     m, v, step = np.zeros_like(p), np.zeros_like(p), 0
 
     def run() -> Array:
         nonlocal step
         step += 1
-        reference.adam_update(p, g, m, v, lr=problem.rate, beta1=problem.beta1, beta2=problem.beta2,
-                              eps=problem.epsilon, step=step)  # fmt: skip
+        update(p, g, m, v, lr=problem.rate, beta1=problem.beta1, beta2=problem.beta2, eps=problem.epsilon, step=step)
         return p
 
     return [Call(run, lambda p: [p], calls=problem.updates)]

@@ -184,7 +184,7 @@ void conv1d_backward(const ConvShape& s, const T* x, const View<const T>& weight
 
   const std::vector<Block> work = row_blocks(s.batch, s.time);
   const index taps = s.kernel * s.channels, shard_size = (taps + 1) * task.pitch;
-  const index affordable = std::max<index>(2, index(kAllSums / (size_t(shard_size) * sizeof(T))));
+  const index affordable = std::max<index>(2, index(kAllSums / (size_t(shard_size + 1) * sizeof(T))));
   const index shards = std::min<index>({kShards, affordable, std::max<index>(1, index(work.size()))});
   Buffer<T> sums(size_t(shards * shard_size));
   const double flops = 4.0 * double(s.batch * task.outputs) * double(taps) * double(s.filters);
