@@ -149,6 +149,8 @@ class ForwardPass {
     ForwardStep<T, V> step{};
     step.first_panel = team.begin(weights.panels());
     step.last_panel = team.end(weights.panels());
+    step.fold = weights.units.fold;
+    step.folded = weights.units.folded();
     step.hidden = w.H;
     step.state_stride = w.state_stride;
     step.saved_stride = w.saved_stride;

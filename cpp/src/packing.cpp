@@ -5,7 +5,7 @@
 namespace fastrnn {
 template <class T>
 void pack_panel(const KernelTable<T>& kernels, const T* data, index stride_k, index stride_n, index K, index N,
-                T* packed, index row_stride) {
+                T* packed, index row_stride, index width) {
   if (stride_k == 1) {  // the usual weights: N rows of K values
     kernels.transpose(N, K, data, stride_n, packed, row_stride);
   } else if (stride_n == 1) {
@@ -14,34 +14,40 @@ void pack_panel(const KernelTable<T>& kernels, const T* data, index stride_k, in
     for (index k = 0; k < K; ++k)
       for (index n = 0; n < N; ++n) packed[k * row_stride + n] = data[k * stride_k + n * stride_n];
   }
-  for (index k = 0; N < kernels.lanes && k < K; ++k)
-    std::fill(packed + k * row_stride + N, packed + k * row_stride + kernels.lanes, T(0));
+  if (width == 0) width = kernels.lanes;
+  for (index k = 0; N < width && k < K; ++k)
+    std::fill(packed + k * row_stride + N, packed + k * row_stride + width, T(0));
 }
 
 template <class T>
-Buffer<T> pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden) {
+Buffer<T> pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side,
+                       const UnitPanels& panels) {
   const int L = kernels.lanes;
-  const index K = weight.shape[1], P = panels_of(hidden, L), C = side.count;
-  Buffer<T> packed(size_t(std::max<index>(P * K * C * L, 1)));
-  for_panels(P, K * C * L, [&](index p) {
-    for (index c = 0; c < C; ++c)
-      pack_panel(kernels, weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0], weight.stride[1],
-                 weight.stride[0], K, std::min<index>(L, hidden - p * L), packed.data() + (p * K * C + c) * L, C * L);
+  const index K = weight.shape[1], C = side.count;
+  Buffer<T> packed(size_t(std::max<index>(panels.count() * K * C * L, 1)));
+  for_panels(panels.count(), K * C * L, [&](index p) {
+    T* const panel = packed.data() + p * K * C * L;
+    const index row = panels.vectors(p, side.count) * L;
+    if (p == panels.folded()) std::fill_n(panel, K * row, T(0));  // slots that are not of this side
+    for (int c = 0; c < C; ++c)
+      pack_panel(kernels, weight.data + (side.gate[c] * panels.hidden + p * L) * weight.stride[0], weight.stride[1],
+                 weight.stride[0], K, panels.units(p), panel + panels.packed_slot(p, side, c), row,
+                 panels.slot_stride(p));
   });
   return packed;
 }
 
 template <class T>
 Buffer<T> pack_bias(const View<const T>& bias_ih, const View<const T>& bias_hh, const CellLayout& cell, int phase,
-                    index hidden, int lanes) {
-  const index P = panels_of(hidden, lanes), S = cell.accumulators[phase];
-  Buffer<T> packed = zeros<T>(size_t(P * S * lanes));
+                    const UnitPanels& panels) {
+  const index S = cell.accumulators[phase], L = panels.lanes;
+  Buffer<T> packed = zeros<T>(size_t(panels.count() * S * L));
   const auto add = [&](const View<const T>& bias, const Side& side) {
     if (!bias) return;
     for (int c = 0; c < side.count; ++c)
-      for (index u = 0; u < hidden; ++u)
-        packed.data()[(u / lanes * S + side.slot[c]) * lanes + u % lanes] +=
-            bias.data[(side.gate[c] * hidden + u) * bias.stride[0]];
+      for (index u = 0; u < panels.hidden; ++u)
+        packed.data()[u / L * S * L + side.slot[c] * panels.slot_stride(u / L) + u % L] +=
+            bias.data[(side.gate[c] * panels.hidden + u) * bias.stride[0]];
   };
   add(bias_ih, cell.x[phase]);
   add(bias_hh, cell.h[phase]);
@@ -69,50 +75,51 @@ Buffer<T> pack_backward(const KernelTable<T>& kernels, const View<const T>& weig
   return packed;
 }
 
-Runs backward_runs(const Side& side, index hidden, int lanes, index plane) {
+Runs backward_runs(const Side& side, const UnitPanels& panels, index plane) {
   Runs runs;
-  for (index p = 0; p < panels_of(hidden, lanes); ++p)
-    for (int c = 0; c < side.count; ++c)
-      runs.add(p * plane + side.slot[c] * lanes, std::min<index>(lanes, hidden - p * lanes));
+  for (index p = 0; p < panels.count(); ++p)
+    for (int c = 0; c < side.count; ++c) runs.add(p * plane + side.slot[c] * panels.slot_stride(p), panels.units(p));
   return runs;
 }
 
-std::vector<index> side_columns(const Side& side, index hidden, int lanes, index plane) {
+std::vector<index> side_columns(const Side& side, const UnitPanels& panels, index plane) {
   std::vector<index> columns;
-  for (index p = 0; p < panels_of(hidden, lanes); ++p)
-    for (int c = 0; c < side.count; ++c) columns.push_back(p * plane + side.slot[c] * lanes);
+  for (index p = 0; p < panels.count(); ++p)
+    for (index v = 0; v < panels.vectors(p, side.count); ++v)
+      columns.push_back(p * plane + (p == panels.folded() ? v : side.slot[v]) * panels.lanes);
   return columns;
 }
 
 template <class T>
 void unpack_gradient(const KernelTable<T>& kernels, T* sums, index shards, index size, index stride, const Side& side,
-                     index hidden, const View<T>& grad) {
-  const int L = kernels.lanes;
+                     const UnitPanels& panels, const View<T>& grad) {
+  const index panel_values = side.count * panels.lanes;
   const index J = grad.ndim == 2 ? grad.shape[1] : 1, along = grad.ndim == 2 ? grad.stride[1] : 1;
   const auto unpack = [&](index rows, index units, const T* from, T* to) {
     if (along == 1) return kernels.transpose(rows, units, from, stride, to, grad.stride[0]);
     for (index u = 0; u < units; ++u)
       for (index j = 0; j < rows; ++j) to[u * grad.stride[0] + j * along] = from[j * stride + u];
   };
-  for_panels(panels_of(hidden, L), shards * J * side.count * L, [&](index p) {
-    const index width = side.count * L, units = std::min<index>(L, hidden - p * L);
+  for_panels(panels.count(), shards * J * panel_values, [&](index p) {
+    const index first = p * panel_values, width = panels.vectors(p, side.count) * panels.lanes;
     for (index i = 1; i < shards; ++i)
       for (index j = 0; j < J; ++j)
-        kernels.add(width, sums + i * size + j * stride + p * width, sums + j * stride + p * width);
+        kernels.add(width, sums + i * size + j * stride + first, sums + j * stride + first);
     constexpr index kAtOnce = 64;  // rows, of which all gates are read together, as they may come from memory
     for (index j = 0; j < J; j += kAtOnce)
       for (int c = 0; c < side.count; ++c)
-        unpack(std::min(kAtOnce, J - j), units, sums + j * stride + p * width + c * L,
-               grad.data + (side.gate[c] * hidden + p * L) * grad.stride[0] + j * along);
+        unpack(std::min(kAtOnce, J - j), panels.units(p), sums + j * stride + first + panels.packed_slot(p, side, c),
+               grad.data + (side.gate[c] * panels.hidden + p * panels.lanes) * grad.stride[0] + j * along);
   });
 }
 
 #define FASTRNN_INSTANTIATE(T)                                                                                      \
-  template Buffer<T> pack_forward(const KernelTable<T>&, const View<const T>&, const Side&, index);                 \
-  template Buffer<T> pack_bias(const View<const T>&, const View<const T>&, const CellLayout&, int, index, int);     \
+  template Buffer<T> pack_forward(const KernelTable<T>&, const View<const T>&, const Side&, const UnitPanels&);     \
+  template Buffer<T> pack_bias(const View<const T>&, const View<const T>&, const CellLayout&, int, const UnitPanels&); \
   template Buffer<T> pack_backward(const KernelTable<T>&, const View<const T>&, const Side&, index);                \
-  template void unpack_gradient(const KernelTable<T>&, T*, index, index, index, const Side&, index, const View<T>&); \
-  template void pack_panel(const KernelTable<T>&, const T*, index, index, index, index, T*, index);
+  template void unpack_gradient(const KernelTable<T>&, T*, index, index, index, const Side&, const UnitPanels&,      \
+                                const View<T>&);                                                                    \
+  template void pack_panel(const KernelTable<T>&, const T*, index, index, index, index, T*, index, index);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)
 

@@ -40,14 +40,14 @@ void check_backward(const State<T>* w, const View<const T>& grad_output, const V
 template <class T>
 struct Accumulator {
   std::vector<index> columns;
+  index vectors = 0;  // of a panel, fewer if it is folded
   index stride = 0, size = 0;
   Buffer<T> sum;
 
   Accumulator() = default;
-  Accumulator(const Side& side, const State<T>& w, index plane, index rows, index shards) {
-    const int L = w.kernels->lanes;
-    columns = side_columns(side, w.H, L, plane);
-    stride = padded_stride(index(columns.size()) * L, sizeof(T));
+  Accumulator(const Side& side, const UnitPanels& panels, index plane, index rows, index shards)
+      : columns(side_columns(side, panels, plane)), vectors(side.count) {
+    stride = padded_stride(index(columns.size()) * panels.lanes, sizeof(T));
     size = rows * stride;
     sum = Buffer<T>(size_t(shards * size));
   }
@@ -73,7 +73,7 @@ class Backward {
  public:
   Backward(const State<T>& w, const View<const T>& grad_output, const View<const T>& grad_h_n,
            const View<const T>& grad_c_n, const RnnGradients<T>& g)
-      : w(w), cell(*w.cell), dy(grad_output), dh_n(grad_h_n), dc_n(grad_c_n), g(g), shards(index(w.shards.size())),
+      : w(w), cell(*w.cell), dy(grad_output), dh_n(grad_h_n), dc_n(grad_c_n), g(g), units(cell, w.H, w.kernels->lanes), shards(index(w.shards.size())),
         rows(w.rows), chunk(w.chunk) {
     if (w.checkpoint > 0) {
       inputs.x = w.x;
@@ -85,18 +85,18 @@ class Backward {
     }
     const int L = w.kernels->lanes;
     row_values = cell.slots * L;
-    panels = panels_of(w.H, L);
+    panels = units.count();
     plane = chunk * rows * row_values;
     const index x_plane = w.distinct ? cell.x_all.count * L : plane;  // W meets the ring, or its sums over tokens
-    x_runs = backward_runs(cell.x_all, w.H, L, x_plane);
-    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, w, x_plane, w.I, shards);
-    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, w, x_plane, 1, shards);
+    x_runs = backward_runs(cell.x_all, units, x_plane);
+    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, units, x_plane, w.I, shards);
+    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, units, x_plane, 1, shards);
     token_values = panels * cell.x_all.count * L;
     if (w.distinct) tokens.resize(size_t(shards));
     for (int p = 0; p < cell.phases; ++p) {
-      h_runs[p] = backward_runs(cell.h_all[p], w.H, L, plane);
-      if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], w, plane, w.H, shards);
-      if (g.bias_hh) d_bias_hh[p] = Accumulator<T>(cell.h_all[p], w, plane, 1, shards);
+      h_runs[p] = backward_runs(cell.h_all[p], units, plane);
+      if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], units, plane, w.H, shards);
+      if (g.bias_hh) d_bias_hh[p] = Accumulator<T>(cell.h_all[p], units, plane, 1, shards);
     }
   }
 
@@ -194,6 +194,8 @@ class Backward {
     b.first_panel = team.begin(panels);
     b.last_panel = team.end(panels);
     b.descending = step % 2 != 0;
+    b.fold = units.fold;
+    b.folded = units.folded();
     b.hidden = w.H;
     b.gates_panel = plane;
     b.state_stride = w.state_stride;
@@ -305,12 +307,13 @@ class Backward {
   void add_outer(Outer<T> o, index i, const Team& team, const Accumulator<T>& to, const T* a, const index* rows_of_a,
                  index last) const {
     if (!to.sum) return;
-    const index vectors = index(to.columns.size()) / panels, first = team.begin(panels) * vectors;
+    const index first = team.begin(panels) * to.vectors;
+    const index last_column = std::min(team.end(panels) * to.vectors, index(to.columns.size()));
     o.a = a;
     o.a_offset = rows_of_a;
     o.last = last;
     o.column = to.columns.data() + first;
-    o.columns = team.end(panels) * vectors - first;
+    o.columns = last_column - first;
     o.c = to.sum.data() + i * to.size + first * w.kernels->lanes;
     o.c_stride = to.stride;
     w.kernels->outer(o);
@@ -320,10 +323,11 @@ class Backward {
   void sum_tokens(index i, Scratch<T>& t, const Team& team, index begin, index end) {
     const Schedule& s = w.shards[size_t(i)].schedule;
     const TokenSums<T>& k = tokens[size_t(i)];
-    const index width = cell.x_all.count * w.kernels->lanes;  // x adds to the first slots
+    const index L = w.kernels->lanes;  // x adds to the first slots
     for (index p = team.begin(panels); p < team.end(panels); ++p)
-      w.kernels->scatter_add(s.start[end] - s.start[begin], k.at.data() + s.start[begin], width, row_values,
-                             ring_at(t, s, begin) + p * plane, token_values, k.sums.data() + p * width);
+      w.kernels->scatter_add(s.start[end] - s.start[begin], k.at.data() + s.start[begin],
+                             units.vectors(p, cell.x_all.count) * L, row_values, ring_at(t, s, begin) + p * plane,
+                             token_values, k.sums.data() + p * cell.x_all.count * L);
   }
 
   // What the chunks of a shard left for W: one product per distinct token.
@@ -364,7 +368,7 @@ class Backward {
       add_token_gradients(*w.kernels, tokens, *w.distinct, w.I,
                           plan_threads(4.0 * double(w.distinct->vocabulary * w.I), num_threads()), g.x);
     const auto give = [&](const Accumulator<T>& from, const Side& side, const View<T>& to) {
-      if (from.sum) unpack_gradient(*w.kernels, from.sum.data(), shards, from.size, from.stride, side, w.H, to);
+      if (from.sum) unpack_gradient(*w.kernels, from.sum.data(), shards, from.size, from.stride, side, units, to);
     };
     give(d_weight_ih, cell.x_all, g.weight_ih);
     give(d_bias_ih, cell.x_all, g.bias_ih);
@@ -380,6 +384,7 @@ class Backward {
   const CellLayout& cell;
   const View<const T>&dy, &dh_n, &dc_n;
   const RnnGradients<T>& g;
+  const UnitPanels units;
   index shards, rows, chunk;                    // rows: of the largest shard
   index panels = 1, row_values = 0, plane = 0;  // of the ring: values of a row of a plane, and from plane to plane
   index token_values = 0;                       // of a row of sums over tokens

@@ -42,7 +42,7 @@ Buffer<T> pack_tiles(const KernelTable<T>& kernels, const StreamWeights<T>& w, c
   const int lanes = kernels.lanes;
   const Side &x = cell.x[phase], &h = cell.h[phase];
   const index H = w.weight_hh.shape[1], I = w.weight_ih.shape[1], P = panels_of(H, lanes), S = cell.accumulators[phase];
-  const Buffer<T> bias = pack_bias(w.bias_ih, w.bias_hh, cell, phase, H, lanes);
+  const Buffer<T> bias = pack_bias(w.bias_ih, w.bias_hh, cell, phase, UnitPanels(cell, H, lanes, false));
   Buffer<T> packed(size_t(P * lanes * (S + I * x.count + H * h.count)));
   T* at = packed.data();
   for (index p = 0, N; p < P; p += N) {

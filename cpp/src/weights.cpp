@@ -56,17 +56,12 @@ PackedWeights<T>::PackedWeights(Cell kind, const View<const T>& weight_ih, const
   if (precision != Precision::full && !std::is_same_v<T, float>)
     fail(op, "weight_ih", "dtype float32, to be packed in another precision", "float64");
   if (precision == Precision::int8) expect_finite(op, "weight_hh", weight_hh);
-  auto s = std::make_shared<State>();
+  auto s = std::make_shared<State>(cell, active_kernels<T>(), I, H, precision);
   s->kind = kind;
-  s->precision = precision;
-  s->cell = &cell;
-  s->kernels = &active_kernels<T>();
-  s->inputs = I;
-  s->hidden = H;
   for (int p = 0; p < cell.phases; ++p) {
-    s->weight_ih[p] = pack_forward(*s->kernels, weight_ih, cell.x[p], H);
-    s->weight_hh[p] = pack_forward(*s->kernels, weight_hh, cell.h[p], H);
-    s->bias[p] = pack_bias(bias_ih, bias_hh, cell, p, H, s->kernels->lanes);
+    s->weight_ih[p] = pack_forward(*s->kernels, weight_ih, cell.x[p], s->units);
+    s->weight_hh[p] = pack_forward(*s->kernels, weight_hh, cell.h[p], s->units);
+    s->bias[p] = pack_bias(bias_ih, bias_hh, cell, p, s->units);
   }
   if constexpr (std::is_same_v<T, float>) {
     if (precision != Precision::full) reduce(*s);
@@ -112,6 +107,8 @@ void project_rows(const typename PackedWeights<T>::State& w, const View<const T>
     step.x = copies[size_t(thread)].fill(w.reduced, rows.data, at, 0, step.rows);
     copies[size_t(thread)].place(at, step.rows);
     step.last_panel = w.panels();
+    step.fold = w.units.fold;
+    step.folded = w.units.folded();
     step.inputs = w.inputs;
     step.hidden = w.hidden;
     step.x_offset = at;

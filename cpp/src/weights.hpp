@@ -13,16 +13,20 @@ namespace fastrnn {
 
 template <class T>
 struct PackedWeights<T>::State {
-  Cell kind;
+  Cell kind{};
   const CellLayout* cell;
   const KernelTable<T>* kernels;
   index inputs, hidden;
+  UnitPanels units;
   Precision precision;
   const ReducedKernels* reduced = nullptr;
   Buffer<T> weight_ih[kMaxPhases], weight_hh[kMaxPhases], bias[kMaxPhases];  // the former two in full precision only
   ReducedWeights reduced_ih[kMaxPhases], reduced_hh[kMaxPhases];             // or these
 
-  index panels() const { return (hidden + kernels->lanes - 1) / kernels->lanes; }
+  State(const CellLayout& cell, const KernelTable<T>& kernels, index inputs, index hidden, Precision precision)
+      : cell(&cell), kernels(&kernels), inputs(inputs), hidden(hidden),
+        units(cell, hidden, kernels.lanes, precision == Precision::full), precision(precision) {}
+  index panels() const { return units.count(); }
   index start_values(int phase) const { return index(cell->accumulators[phase]) * kernels->lanes; }  // of a panel
 
   // The kernel and the weights of products that read W.

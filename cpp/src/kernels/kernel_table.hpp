@@ -2,7 +2,8 @@
 //
 // Plain data only: this header is seen both by the core and by the ISA objects. No function here touches threads,
 // allocation or the standard library. Dimensions: T time, B batch, I input, H hidden, L lanes of a vector,
-// P = ceil(H/L) panels. "Packed" arrays are aligned and padded to whole panels by the core (packing.cpp).
+// P = ceil(H/L) panels. "Packed" arrays are aligned and padded to whole panels by the core (packing.cpp); (P, ..., slots, L)
+// leaves out that slots of the last panel may share vectors (UnitPanels in packing.hpp).
 #pragma once
 
 #include "fastrnn/types.hpp"
@@ -55,6 +56,8 @@ struct ForwardStep {
   index rows;
   index first_panel, last_panel;
   bool descending;       // from the last panel to the first
+  int fold;              // 2 or 4: in panel `folded`, the last of all, so many slots share a vector, L/fold lanes each
+  index folded;
   index inputs, hidden;  // inputs = 0: the input product is in `start`
   const W* x;            // row r: x + x_offset[r], `inputs` values
   const index* x_offset;
@@ -92,6 +95,8 @@ struct BackwardStep {
   index first_row, rows;  // the rows [first_row, first_row + rows)
   index first_panel, last_panel;
   bool descending;
+  int fold;  // as in ForwardStep: of `saved` and `gates`
+  index folded;
   index hidden;
   const T* next;           // gate gradients of the later step, as `gates`; null if there is none
   const T* weight_hh_t;    // packed (P, K, L), K over (P, slots of h, units)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cells.hpp"
+#include "folded.hpp"
 #include "gemm.hpp"
 
 namespace fastrnn {
@@ -12,18 +13,69 @@ template <class T>
 using FinishBackward = void (*)(const BackwardStep<T>&, const Vec<T>* acc, int rows, int panels, index row,
                                 index panel);
 
+// The folded panel, F rows at a time; `acc` is its vector of the first row, and the next row's `stride` further.
+template <class T, class P, bool kStandard, int F>
+static void finish_folded_backward(const BackwardStep<T>& s, const Vec<T>* acc, int stride, int rows, index row) {
+  constexpr int L = kLanes<T>, S = P::slots;
+  const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
+  const index unit = s.folded * L;
+  for (int m = 0; m < rows; m += F, acc += F * stride) {
+    const FoldedRows<T, F> group{rows - m < F ? rows - m : F};
+    const index first = s.first_row + row + m, state = first * s.state_stride + unit;
+    const auto state_rows = [&](const T* from) FASTRNN_ALWAYS { return group.load_rows(from + state, s.state_stride); };
+    Unit<T> u;
+    u.dh = group.join(acc, stride);
+    if (s.recurrent_mask) u.dh *= state_rows(s.recurrent_mask);
+    if (P::has_direct) u.dh += state_rows(s.direct);
+    if (s.dy) {
+      Vec<T> dy[F];
+      for (int r = 0; r < F; ++r) {
+        const T* from = s.dy + s.dy_offset[first + (r < group.count ? r : 0)] + unit;
+        dy[r] = load_first<T>(from, s.hidden - unit);
+        prefetch(from + s.dy_ahead);
+      }
+      u.dh += group.join(dy, 1);
+    }
+    if (s.grad_h_n) u.dh += state_rows(s.grad_h_n);
+    u.h_prev = state_rows(s.h_prev);
+    Vec<T> saved[S], d[S];
+    group.template load_slots<S>(s.saved + first * s.saved_stride + unit * S, s.saved_stride, saved);
+    for (int r = 0; r < group.count; ++r) {
+      prefetch(s.h_prev + state + r * s.state_stride + s.state_ahead);
+      prefetch(s.saved + (first + r) * s.saved_stride + unit * S + s.saved_ahead);
+    }
+    if (P::has_c) {
+      u.c = state_rows(s.c);
+      u.c_prev = state_rows(s.c_prev);
+      u.dc = state_rows(s.dc);
+    }
+    P::template backward<kStandard>(saved, u, d, gates);
+    group.template store_slots<S>(s.gates + s.folded * s.gates_panel + first * S * L, S * L, d);
+    if (P::has_c) group.store_rows(s.dc + state, s.state_stride, u.dc);
+    if (P::has_direct) group.store_rows(s.direct + state, s.state_stride, u.direct);
+  }
+}
+
 template <class T, class P, bool kFirstPhase, bool kStandard>
 static void finish_backward(const BackwardStep<T>& s, const Vec<T>* acc, int rows, int panels, index row,
                             index panel) {
   constexpr int L = kLanes<T>;
   const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
-  for (int m = 0; m < rows; ++m) {
+  const int width = panels;  // of acc
+  if (s.fold > 1 && panel + panels > s.folded) {
+    const Vec<T>* last = acc + --panels;
+    if constexpr (kFolds<T, P, 2>)
+      if (s.fold == 2) finish_folded_backward<T, P, kStandard, 2>(s, last, width, rows, row);
+    if constexpr (kFolds<T, P, 4>)
+      if (s.fold == 4) finish_folded_backward<T, P, kStandard, 4>(s, last, width, rows, row);
+  }
+  for (int m = 0; m < rows; ++m, acc += width) {
     const index r = s.first_row + row + m;
     for (int n = 0; n < panels; ++n) {
       const index unit = (panel + n) * L;
       const index state = r * s.state_stride + unit;
       Unit<T> u;
-      u.dh = *acc++;
+      u.dh = acc[n];
       if (s.recurrent_mask) u.dh *= load<T>(s.recurrent_mask + state);
       if (P::has_direct) u.direct = load<T>(s.direct + state);
       if (kFirstPhase) {

@@ -1,7 +1,10 @@
 // One time step: pre-activations in registers (bias + x.W + h.R with the same accumulators), then the cell's maths.
 #pragma once
 
+#include <type_traits>
+
 #include "cells.hpp"
+#include "folded.hpp"
 
 namespace fastrnn {
 namespace {
@@ -60,18 +63,58 @@ static void finish_forward(const ForwardStep<T, W>& s, const Vec<T>* acc, int ro
   }
 }
 
-// Leaves bias + x.W for a later call.
-template <class T, class W, class P>
+// The same for the folded panel, F rows at a time.
+template <class T, class P, bool kStandard, int F>
+static void finish_folded(const ForwardStep<T>& s, const Vec<T>* acc, int rows, int, index row, index panel) {
+  constexpr int L = kLanes<T>, S = P::slots;
+  const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
+  const index unit = panel * L;
+  for (int m = 0; m < rows; m += F, acc += F * (S / F)) {
+    const FoldedRows<T, F> group{rows - m < F ? rows - m : F};
+    const index state = (row + m) * s.state_stride + unit;
+    Unit<T> u;
+    Vec<T> slot[S], saved[S], h[F];
+    group.template to_slots<S>(acc, S / F, slot);
+    u.h_prev = group.load_rows(s.h_prev + state, s.state_stride);
+    if (P::has_c) u.c_prev = group.load_rows(s.c_prev + state, s.state_stride);
+    P::template forward<kStandard>(slot, u, saved, gates);
+    if (s.saved)
+      group.template store_slots<S>(s.saved + (row + m) * s.saved_stride + unit * S, s.saved_stride, saved);
+    if (P::has_c) group.store_rows(s.c_next + state, s.state_stride, u.c);
+    group.split(u.h, h);
+    for (int r = 0; r < group.count; ++r) {
+      const index at = row + m + r;
+      store<T>(s.h_next + at * s.state_stride + unit, h[r]);
+      if (s.operand_next) store_operand(s, s.operand_next, h[r], at, unit);
+      if (!s.y) continue;
+      T* y = s.y + s.y_offset[at] + unit;
+      store_first<T>(y, h[r], s.hidden - unit);
+      prefetch(y + s.y_ahead);
+    }
+  }
+}
+
+// Leaves bias + x.W, V vectors of each row and panel, for a later call.
+template <class T, class W, int V>
 static void finish_projection(const ForwardStep<T, W>& s, const Vec<T>* acc, int rows, int panels, index row,
                               index panel) {
-  constexpr int L = kLanes<T>, S = P::slots;
+  constexpr int L = kLanes<T>;
   for (int m = 0; m < rows; ++m)
-    for (int n = 0; n < panels; ++n, acc += S)
-      for (int i = 0; i < S; ++i)
+    for (int n = 0; n < panels; ++n, acc += V)
+      for (int i = 0; i < V; ++i)
         store<T>(s.projected + (panel + n) * s.projected_panel + (row + m) * s.projected_row + i * L, acc[i]);
 }
 
-template <class T, class W, class P, bool kFirstPhase>
+// What a product makes of a folded panel of the cell P.
+template <class P, int F>
+struct Folded {
+  static constexpr int slots = P::slots / F;
+  using X = FirstSlots<slots>;
+  using H = FirstSlots<slots>;
+};
+
+// Q: accumulators and sides of the panels that this tile computes, P: those of the panels before them.
+template <class T, class W, class P, class Q, bool kFirstPhase>
 struct ForwardTile {
   const ForwardStep<T, W>& s;
   FinishForward<T, W> finish;
@@ -80,7 +123,7 @@ struct ForwardTile {
 
   template <int MR, int NP>
   FASTRNN_ALWAYS void run(index row, index panel) const {
-    constexpr int S = P::slots;
+    constexpr int S = Q::slots;
     Vec<T> acc[MR][NP * S];
     if constexpr (Product<W>::exact)
       add_scaled<MR, NP>(acc, row, panel);
@@ -96,8 +139,8 @@ struct ForwardTile {
 
  private:
   template <int MR, int NP>
-  FASTRNN_ALWAYS void begin(Vec<T> (&acc)[MR][NP * P::slots], index row, index panel) const {
-    constexpr int L = kLanes<T>, S = P::slots;
+  FASTRNN_ALWAYS void begin(Vec<T> (&acc)[MR][NP * Q::slots], index row, index panel) const {
+    constexpr int L = kLanes<T>, S = Q::slots;
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m) {
       const T* start = s.start + (s.start_offset ? s.start_offset[row + m] : 0) + panel * s.start_panel;
@@ -116,8 +159,8 @@ struct ForwardTile {
 
   // Sums of floats go on from the start.
   template <int MR, int NP>
-  FASTRNN_ALWAYS void add_products(Vec<T> (&acc)[MR][NP * P::slots], index row, index panel) const {
-    constexpr int L = kLanes<T>, S = P::slots;
+  FASTRNN_ALWAYS void add_products(Vec<T> (&acc)[MR][NP * Q::slots], index row, index panel) const {
+    constexpr int L = kLanes<T>, S = Q::slots;
     begin<MR, NP>(acc, row, panel);
     if (s.inputs > 0) {
       ScatteredRows<Word<W>, MR> x;
@@ -126,21 +169,21 @@ struct ForwardTile {
         for (int m = 0; m < MR; ++m)
           for (index i = 0; i < s.inputs; i += L * kPerWord<W>) prefetch(s.x + s.x_offset[row + m] + s.x_ahead + i);
       const index length = words<W>(s.inputs), x_panel = length * P::X::count * L;
-      accumulate<W, MR, NP, S, typename P::X>(acc, x, s.weight_ih + panel * x_panel, x_panel, length,
+      accumulate<W, MR, NP, S, typename Q::X>(acc, x, s.weight_ih + panel * x_panel, x_panel, length,
                                               next_panels<MR, NP>(s.weight_ih, x_panel, length, panels, row, panel));
     }
     if (recurrent > 0) {
       auto h = operand<MR>(row);
       const index length = words<W>(recurrent), h_panel = length * P::H::count * L;
-      accumulate<W, MR, NP, S, typename P::H>(acc, h, s.weight_hh + panel * h_panel, h_panel, length,
+      accumulate<W, MR, NP, S, typename Q::H>(acc, h, s.weight_hh + panel * h_panel, h_panel, length,
                                               next_panels<MR, NP>(s.weight_hh, h_panel, length, panels, row, panel));
     }
   }
 
   // Sums of integers are scaled at the end and then added to the start.
   template <int MR, int NP>
-  FASTRNN_ALWAYS void add_scaled(Vec<T> (&acc)[MR][NP * P::slots], index row, index panel) const {
-    constexpr int L = kLanes<T>, S = P::slots, C = P::H::count;
+  FASTRNN_ALWAYS void add_scaled(Vec<T> (&acc)[MR][NP * Q::slots], index row, index panel) const {
+    constexpr int L = kLanes<T>, S = Q::slots, C = P::H::count;
     typename Product<W>::Sum sums[MR][NP * C];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -164,13 +207,35 @@ struct ForwardTile {
   }
 };
 
+// The folded panel, at the end of the panels [first, last).
+template <class T, class P, int F>
+static void forward_folded(const ForwardStep<T>& s) {
+  if constexpr (kFolds<T, P, F>) {
+    using Q = Folded<P, F>;
+    const FinishForward<T, T> finish = s.projected         ? finish_projection<T, T, Q::slots>
+                                       : is_standard<P>(s) ? finish_folded<T, P, true, F>
+                                                           : finish_folded<T, P, false, F>;
+    const Panels panels{s.folded, s.folded + 1, false};
+    const ForwardTile<T, T, P, Q, true> tile{s, finish, panels, s.projected ? 0 : s.hidden};
+    index row = tile_rows<kManyRegisters ? 12 : F == 4 ? 8 : 4, 1>(tile, 0, s.rows, panels);
+    row = tile_rows<4, 1>(tile, row, s.rows, panels);
+    tile_rows<1, 1>(tile, row, s.rows, panels);
+  }
+}
+
 template <class T, class W, class P, bool kFirstPhase>
 static void forward_step(const ForwardStep<T, W>& s) {
-  const FinishForward<T, W> finish = s.projected         ? finish_projection<T, W, P>
+  const FinishForward<T, W> finish = s.projected         ? finish_projection<T, W, P::slots>
                                      : is_standard<P>(s) ? finish_forward<T, W, P, true>
                                                          : finish_forward<T, W, P, false>;
-  const Panels panels{s.first_panel, s.last_panel, s.descending};
-  const ForwardTile<T, W, P, kFirstPhase> tile{s, finish, panels, s.projected ? 0 : s.hidden};
+  Panels panels{s.first_panel, s.last_panel, s.descending};
+  if constexpr (std::is_same_v<T, W>) {
+    if (s.fold > 1 && panels.last > s.folded) {
+      --panels.last;
+      s.fold == 2 ? forward_folded<T, P, 2>(s) : forward_folded<T, P, 4>(s);
+    }
+  }
+  const ForwardTile<T, W, P, P, kFirstPhase> tile{s, finish, panels, s.projected ? 0 : s.hidden};
   constexpr bool kSpread = Product<W>::parts > 1;  // spreading words takes registers from the tile
   index row = 0;
   // Tiles small in rows are wide in panels: eight accumulators at least hide the latency of the FMA. A single row waits for

@@ -1,4 +1,4 @@
-// Blocks of L x L values transposed in registers: log2(L) rounds that exchange halves between pairs of rows.
+// Transposition in registers: log2 rounds that exchange halves between pairs of rows.
 #pragma once
 
 #include "simd.hpp"
@@ -31,13 +31,15 @@ FASTRNN_INLINE void exchange(Vec<T>& a, Vec<T>& b, Sequence<i...>) {
   a = upper;
 }
 
-template <class T, int step>
-FASTRNN_INLINE void rounds(Vec<T>* row) {
-  if constexpr (step < kLanes<T>) {
+// F rows, taken as F x F blocks of L/F neighbouring lanes.
+template <class T, int F, int step = 1>
+FASTRNN_INLINE void transpose_rows(Vec<T>* row) {
+  constexpr int L = kLanes<T>;
+  if constexpr (step < F) {
 #pragma GCC unroll 16
-    for (int r = 0; r < kLanes<T>; ++r)
-      if (!(r & step)) exchange<T, step>(row[r], row[r + step], typename MakeSequence<kLanes<T>>::type());
-    rounds<T, 2 * step>(row);
+    for (int r = 0; r < F; ++r)
+      if (!(r & step)) exchange<T, step * (L / F)>(row[r], row[r + step], typename MakeSequence<L>::type());
+    transpose_rows<T, F, 2 * step>(row);
   }
 }
 
@@ -46,11 +48,20 @@ FASTRNN_INLINE void transpose_block(const T* x, index x_stride, T* y, index y_st
   Vec<T> row[kLanes<T>];
 #pragma GCC unroll 16
   for (int r = 0; r < kLanes<T>; ++r) row[r] = load<T>(x + r * x_stride);
-  rounds<T, 1>(row);
+  transpose_rows<T, kLanes<T>>(row);
 #pragma GCC unroll 16
   for (int r = 0; r < kLanes<T>; ++r) store<T>(y + r * y_stride, row[r]);
 }
 #else
+template <class T, int F>
+FASTRNN_INLINE void transpose_rows(Vec<T>* row) {
+  constexpr int L = kLanes<T>, W = L / F;
+  T from[F][L], to[F][L];
+  for (int r = 0; r < F; ++r) store<T>(from[r], row[r]);
+  for (int r = 0; r < F; ++r)
+    for (int i = 0; i < L; ++i) to[i / W][r * W + i % W] = from[r][i];
+  for (int r = 0; r < F; ++r) row[r] = load<T>(to[r]);
+}
 template <class T>
 FASTRNN_INLINE void transpose_block(const T* x, index x_stride, T* y, index y_stride) {
   for (int r = 0; r < kLanes<T>; ++r)
