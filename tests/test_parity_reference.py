@@ -87,6 +87,31 @@ def test_sizes(cell: str, row: str, dtype: Any, isa: str) -> None:
     check(case, expected, isa, dtype, (SIZE_ROWS[row], case.options))
 
 
+# Units of a last panel that may share a vector between gates, alone and after whole panels; rows in groups of two or four,
+# with some left over.
+FEW_UNITS = (*range(1, 9), 10, 12, 18, 20, 24, 25, 34, 36, 40, 50)
+
+
+@lru_cache(maxsize=4096)
+def few_units_case(cell: str, H: int, dtype: Any) -> list[tuple[Case, dict[str, Any]]]:
+    rng = np.random.default_rng([H, list(CELLS).index(cell)])
+    cases = [
+        draw_with_options(cell, rng, B, int(rng.integers(1, 7)), int(rng.integers(1, 20)), H, dtype)
+        for B in (1, 2, 3, 4, 5, 11, 23)
+    ]
+    cases[-1].options["activation"] = "gelu"  # which keeps its input
+    return [(case, run(reference, case.astype(np.float64))) for case in cases]
+
+
+@each_isa
+@each_dtype
+@pytest.mark.parametrize("H", FEW_UNITS)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_few_units_in_the_last_panel(cell: str, H: int, dtype: Any, isa: str) -> None:
+    for case, expected in few_units_case(cell, H, dtype):
+        check(case, expected, isa, dtype, (case.arrays["x"].shape, case.options))
+
+
 # Big enough for the plan to use more than one thread, each way of splitting: rows, hidden units, long, ragged.
 LARGE = {
     "rows": (96, 12, 40, 72),
