@@ -238,15 +238,15 @@ def report(record: Record) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, text: str, plots: list[Path]) -> None:
+def write(path: Path, text: str, plots: list[Path], markers: tuple[str, str] = (BEGIN, END)) -> None:
     """Between the markers of the file, which must be there."""
     content = path.read_text(encoding="utf-8")
-    before, begin, rest = content.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = content.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        raise SystemExit(f"{path}: expected the markers {BEGIN} and {END}")
+        raise SystemExit(f"{path}: expected the markers {markers[0]} and {markers[1]}")
     pictures = "".join(f"![{plot.stem}]({plot.parent.name}/{plot.name})\n\n" for plot in plots)
-    path.write_text(f"{before}{BEGIN}\n\n{pictures}{text}\n{END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{begin}\n\n{pictures}{text}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
