@@ -87,8 +87,8 @@ def test_sizes(cell: str, row: str, dtype: Any, isa: str) -> None:
     check(case, expected, isa, dtype, (SIZE_ROWS[row], case.options))
 
 
-# Units of a last panel that may share a vector between gates, alone and after whole panels; rows in groups of two or four,
-# with some left over.
+# Units of a last panel that may share a vector between gates, alone and after whole panels; rows in groups of two or
+# four, with some left over.
 FEW_UNITS = (*range(1, 9), 10, 12, 18, 20, 24, 25, 34, 36, 40, 50)
 
 
@@ -118,6 +118,7 @@ LARGE = {
     "hidden": (1, 16, 64, 400),
     "few-rows": (5, 24, 33, 257),
     "long": (6, 150, 48, 96),
+    "few-rows-whole": (6, 40, 48, 64),  # weight gradients of whole vectors, in place
     "odd": (67, 19, 97, 129),
     "one-row-long": (1, 130, 96, 200),
 }

@@ -300,8 +300,9 @@ def test_left_out_parts(cell: str, dtype: Any) -> None:
 
 @each_dtype
 @pytest.mark.parametrize(("rows", "steps"), [(0, 4), (3, 0), (0, 0)])
+@pytest.mark.parametrize(("I", "H"), [(I, H), (16, 32)], ids=["odd", "whole"])  # weight gradients in place where whole
 @each_cell
-def test_nothing_to_do_is_defined(cell: str, rows: int, steps: int, dtype: Any) -> None:
+def test_nothing_to_do_is_defined(cell: str, rows: int, steps: int, I: int, H: int, dtype: Any) -> None:
     case = draw(cell, np.random.default_rng(1), B=rows, T=steps, I=I, H=H, dtype=dtype)
     for options in ({}, {"lengths": np.zeros(rows, np.int64)}, {"mask": np.ones((rows, steps), bool)}):
         results = run(F, case.with_options(**options))
@@ -315,9 +316,10 @@ def test_nothing_to_do_is_defined(cell: str, rows: int, steps: int, dtype: Any) 
 
 
 @each_dtype
+@pytest.mark.parametrize(("I", "H"), [(I, H), (16, 32)], ids=["odd", "whole"])
 @each_cell
-def test_no_valid_step_in_any_row(cell: str, dtype: Any) -> None:
-    case = make(cell, dtype)
+def test_no_valid_step_in_any_row(cell: str, I: int, H: int, dtype: Any) -> None:
+    case = draw(cell, np.random.default_rng(2), B=B, T=T, I=I, H=H, dtype=dtype)
     for options in ({"lengths": np.zeros(B, np.int32)}, {"mask": np.zeros((B, T), bool)}):
         results = run(F, case.with_options(**options))
         assert not results["output"].any() and not results["grad_x"].any()

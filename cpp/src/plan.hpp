@@ -87,6 +87,10 @@ inline index chunk_steps(index rows, size_t bytes_per_row, size_t sum_bytes, ind
   return std::max<index>(1, std::min(steps, std::max(by_cache, by_rows)));
 }
 
+// Whether so many rows make their weight gradients in place. Otherwise these are summed transposed, in full register tiles, which
+// is up to 8 % faster, and moved at the end: with 50 rows and 512 units that was a tenth of the time.
+inline bool sums_in_place(double rows, index shards) { return shards == 1 && rows <= 256; }
+
 // Steps from one state that is kept to the next, where what lies between is computed again: whole chunks, so that the
 // weight gradients are summed in the same order. `wanted` -1: about as many as there are such states. 0: keep all.
 inline index plan_checkpoint(index wanted, index chunk, index steps) {

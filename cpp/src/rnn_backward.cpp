@@ -35,20 +35,28 @@ void check_backward(const State<T>* w, const View<const T>& grad_output, const V
   if (grad_c_n) expect_shape(op, "grad_c_n", grad_c_n, "(B, H)", {w->B, w->H});
 }
 
-// A sum over the rows of the chunks, one per shard: dW, dR or db in the order of the packed columns. The first chunk fills
-// it.
+// A sum over the rows of the chunks: dW, dR or db. The first chunk fills it. One per shard, transposed, in the order of the packed
+// columns; or the gradient that the caller asked for, where its rows are whole vectors.
 template <class T>
 struct Accumulator {
-  std::vector<index> columns;
-  index vectors = 0;  // of a panel, fewer if it is folded
-  index stride = 0, size = 0;
+  const Side* side = nullptr;  // null: not asked for
+  View<T> direct;
+  std::vector<index> columns;  // vectors of gate gradients, or of direct's rows
+  index plane = 0, stride = 0, size = 0;
   Buffer<T> sum;
 
   Accumulator() = default;
-  Accumulator(const Side& side, const UnitPanels& panels, index plane, index rows, index shards)
-      : columns(side_columns(side, panels, plane)), vectors(side.count) {
-    stride = padded_stride(index(columns.size()) * panels.lanes, sizeof(T));
-    size = rows * stride;
+  Accumulator(const Side& side, const UnitPanels& panels, index plane, const State<T>& w, const View<T>& grad)
+      : side(&side), plane(plane) {
+    const index L = panels.lanes, J = grad.ndim == 2 ? grad.shape[1] : 1, shards = index(w.shards.size());
+    if (grad.ndim == 2 && sums_in_place(w.total, shards) && grad.stride[1] == 1 && J % L == 0) {
+      direct = grad;
+      for (index at = 0; at < J; at += L) columns.push_back(at);
+      return;
+    }
+    columns = side_columns(side, panels, plane);
+    stride = padded_stride(index(columns.size()) * L, sizeof(T));
+    size = J * stride;
     sum = Buffer<T>(size_t(shards * size));
   }
 };
@@ -89,14 +97,14 @@ class Backward {
     plane = chunk * rows * row_values;
     const index x_plane = w.distinct ? cell.x_all.count * L : plane;  // W meets the ring, or its sums over tokens
     x_runs = backward_runs(cell.x_all, units, x_plane);
-    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, units, x_plane, w.I, shards);
-    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, units, x_plane, 1, shards);
+    if (g.weight_ih) d_weight_ih = Accumulator<T>(cell.x_all, units, x_plane, w, g.weight_ih);
+    if (g.bias_ih) d_bias_ih = Accumulator<T>(cell.x_all, units, x_plane, w, g.bias_ih);
     token_values = panels * cell.x_all.count * L;
     if (w.distinct) tokens.resize(size_t(shards));
     for (int p = 0; p < cell.phases; ++p) {
       h_runs[p] = backward_runs(cell.h_all[p], units, plane);
-      if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], units, plane, w.H, shards);
-      if (g.bias_hh) d_bias_hh[p] = Accumulator<T>(cell.h_all[p], units, plane, 1, shards);
+      if (g.weight_hh) d_weight_hh[p] = Accumulator<T>(cell.h_all[p], units, plane, w, g.weight_hh);
+      if (g.bias_hh) d_bias_hh[p] = Accumulator<T>(cell.h_all[p], units, plane, w, g.bias_hh);
     }
   }
 
@@ -299,22 +307,43 @@ class Backward {
   // Of a shard in which no row has a step.
   void clear_sums(index i) {
     for (const Accumulator<T>* a :
-         {&d_weight_ih, &d_bias_ih, &d_weight_hh[0], &d_weight_hh[1], &d_bias_hh[0], &d_bias_hh[1]})
+         {&d_weight_ih, &d_bias_ih, &d_weight_hh[0], &d_weight_hh[1], &d_bias_hh[0], &d_bias_hh[1]}) {
       if (a->sum) std::fill_n(a->sum.data() + i * a->size, a->size, T(0));
+      for (index r = 0; a->direct && r < a->direct.shape[0]; ++r)
+        std::fill_n(a->direct.data + r * a->direct.stride[0], a->direct.shape[1], T(0));
+    }
   }
 
-  // `to` += A^T . D for the rows and the D of `o`: A's rows stand at a + rows_of_a[.] (null: all at a).
+  // `to` += D^T . A for the rows and the gate gradients D of `o`, in the panels of this member: A's rows stand at
+  // a + rows_of_a[.] (null: all at a).
   void add_outer(Outer<T> o, index i, const Team& team, const Accumulator<T>& to, const T* a, const index* rows_of_a,
                  index last) const {
-    if (!to.sum) return;
-    const index first = team.begin(panels) * to.vectors;
-    const index last_column = std::min(team.end(panels) * to.vectors, index(to.columns.size()));
+    if (!to.side) return;
+    const index L = w.kernels->lanes, first_panel = team.begin(panels), last_panel = team.end(panels);
+    if (to.direct) {
+      const T* const gates = o.d;
+      o.a_stride = o.d_stride;
+      o.d = a;
+      o.d_offset = rows_of_a;
+      o.column = to.columns.data();
+      o.columns = index(to.columns.size());
+      o.c_stride = to.direct.stride[0];
+      for (index p = first_panel; p < last_panel; ++p)
+        for (int c = 0; c < to.side->count; ++c) {
+          o.a = gates + p * to.plane + to.side->slot[c] * units.slot_stride(p);
+          o.last = units.units(p);
+          o.c = to.direct.data + (to.side->gate[c] * w.H + p * L) * o.c_stride;
+          w.kernels->outer(o);
+        }
+      return;
+    }
     o.a = a;
     o.a_offset = rows_of_a;
     o.last = last;
+    const index first = first_panel * to.side->count;  // only the last panel may have fewer vectors
     o.column = to.columns.data() + first;
-    o.columns = last_column - first;
-    o.c = to.sum.data() + i * to.size + first * w.kernels->lanes;
+    o.columns = std::min(last_panel * to.side->count, index(to.columns.size())) - first;
+    o.c = to.sum.data() + i * to.size + first * L;
     o.c_stride = to.stride;
     w.kernels->outer(o);
   }

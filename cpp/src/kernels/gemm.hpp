@@ -129,7 +129,7 @@ struct OuterTile {
       if (at) prefetch(fetched + at[r]);
       Vec<T> dv[NV];
 #pragma GCC unroll 16
-      for (int v = 0; v < NV; ++v) dv[v] = load<T>(d[v] + r * o.d_stride);
+      for (int v = 0; v < NV; ++v) dv[v] = load<T>(d[v] + (o.d_offset ? o.d_offset[r] : r * o.d_stride));
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
         const Vec<T> am = splat<T>(ar[m]);
@@ -154,7 +154,8 @@ static void outer(const Outer<T>& o) {
   Outer<T> part = o;
   for (index first = 0; first < o.rows; first += kRows) {
     const index rows = o.rows - first < kRows ? o.rows - first : kRows;
-    part.d = o.d + first * o.d_stride;
+    part.d = o.d_offset ? o.d : o.d + first * o.d_stride;
+    part.d_offset = o.d_offset ? o.d_offset + first : nullptr;
     part.fresh = o.fresh && first == 0;
     for (index j = o.first; j < o.last; j += kWide) {
       const index wide = o.last - j < kWide ? o.last - j : kWide;

@@ -150,7 +150,8 @@ struct Outer {
   const index* a_offset;  // row r: a + a_offset[r] if given, else a + r*a_stride
   index a_stride;
   index first, last;  // the range of j
-  const T* d;  // row r: d + r*d_stride
+  const T* d;  // row r: d + d_offset[r] if given, else d + r*d_stride
+  const index* d_offset;
   index d_stride;
   const index* column;  // offsets in a row of D, one per vector
   index columns;
