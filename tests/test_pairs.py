@@ -1,4 +1,4 @@
-"""Two recurrent calls at once: bitwise what they are in turn, whatever runs where; errors of either are the caller's."""
+"""Two recurrent calls at once: bitwise what they are in turn, whatever runs where; errors reach the caller."""
 
 from __future__ import annotations
 

@@ -190,9 +190,10 @@ class Forward {
     const auto like = [&](const char* name, const py::object& object) {
       return keep(input<T>(op, name, object, false, embedded_ ? "embedding" : "x"));
     };
-    if (!table)
+    if (!table) {
       in.x = keep(embedded_ ? input<T>(op, "embedding", a.embedding, true, "embedding") : input<T>(op, "x", a.x, true));
-    if (!table) x_ = kept_.back();
+      x_ = kept_.back();
+    }
     if (arrays) in.weight_ih = like("weight_ih", a.weight_ih);
     in.weight_hh = like("weight_hh", a.weight_hh);
     in.bias_ih = like("bias_ih", a.bias_ih);
@@ -202,8 +203,10 @@ class Forward {
     in.recurrent_mask = like("recurrent_mask", a.recurrent_mask);
     in.lengths = keep(integers(op, "lengths", a.lengths));
     in.mask = keep(booleans(op, "mask", a.mask));
-    if (table) in.tokens = keep(integers(op, "x", a.x));
-    if (table) x_ = kept_.back();
+    if (table) {
+      in.tokens = keep(integers(op, "x", a.x));
+      x_ = kept_.back();
+    }
     if (is_packed) {
       in.packed = packed_of<T>(op, a.weight_ih.cast<const PyPackedWeights&>().core);
     } else if (table) {
@@ -270,7 +273,7 @@ class Forward {
   const ForwardArguments& a_;
   const PyTokens* embedded_ = nullptr;
   std::vector<py::array> kept_;  // what `call` points into
-  py::array x_;
+  py::array x_;                  // or the embedding, or the tokens
   py::object output_ = py::none(), h_n_, c_n_ = py::none();
   Workspace<T> workspace_;
 };
