@@ -135,125 +135,244 @@ const PyTokens* embedded_tokens(const std::string& op, const py::object& x, cons
   return &tokens;
 }
 
-template <class T>
-py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, const py::tuple& output_activation,
-                  const py::object& x, const py::object& weight_ih, const py::object& weight_hh,
-                  const py::object& bias_ih, const py::object& bias_hh, const py::object& h0, const py::object& c0,
-                  const py::object& lengths, const py::object& mask, const py::object& recurrent_mask, bool reverse,
-                  bool batch_first, bool return_sequences, bool return_workspace, const py::object& out,
-                  index checkpoint, const PyTokens* embedded, const py::object& embedding) {
-  const CellLayout& info = layout(cell);
-  const std::string op = info.name;
-  const bool is_packed = py::isinstance<PyPackedWeights>(weight_ih), is_table = py::isinstance<PyProjectionTable>(weight_ih);
-  if (is_packed || is_table) {
-    for (const auto& [name, value] : {std::pair{"weight_hh", &weight_hh}, {"bias_ih", &bias_ih}, {"bias_hh", &bias_hh}})
-      if (!value->is_none()) fail(op, name, "None beside packed weights", "an array");
-  } else {
-    if (weight_ih.is_none()) fail_type(op, "weight_ih", "a NumPy array", "None");
-    if (weight_hh.is_none()) fail_type(op, "weight_hh", "a NumPy array", "None");
-  }
-  RnnOptions<T> options{cell, activation<T>(gate), activation<T>(candidate), activation<T>(output_activation), reverse,
-                        batch_first, checkpoint};
-  const bool arrays = !is_packed && !is_table;
-  const auto like = [&](const char* name, const py::object& object) {
-    return input<T>(op, name, object, false, embedded ? "embedding" : "x");
-  };
-  const Input<T> in_x = is_table   ? Input<T>{}
-                        : embedded ? input<T>(op, "embedding", embedding, true, "embedding")
-                                   : input<T>(op, "x", x, true),
-                 w_ih = arrays ? like("weight_ih", weight_ih) : Input<T>{}, w_hh = like("weight_hh", weight_hh),
-                 b_ih = like("bias_ih", bias_ih), b_hh = like("bias_hh", bias_hh), in_h0 = like("h0", h0),
-                 in_c0 = like("c0", c0), r_mask = like("recurrent_mask", recurrent_mask);
-  const Input<index> in_lengths = integers(op, "lengths", lengths);
-  const Input<bool> in_mask = booleans(op, "mask", mask);
-  const Input<index> tokens = is_table ? integers(op, "x", x) : Input<index>{};
-  RnnInputs<T> in{in_x.view,  w_ih.view,  w_hh.view,   b_ih.view,       b_hh.view,
-                  in_h0.view, in_c0.view, r_mask.view, in_lengths.view, in_mask.view};
-  if (is_packed) {
-    in.packed = packed_of<T>(op, weight_ih.cast<const PyPackedWeights&>().core);
-  } else if (is_table) {
-    in.table = packed_of<T>(op, weight_ih.cast<const PyProjectionTable&>().core);
-    in.packed = in.table.weights();
-    in.tokens = tokens;
-  }
-  if (embedded) {
-    in.distinct = &embedded->core;
-    std::copy_n(embedded->shape.data(), 2, in.id_axes);
-  }
-  // Shapes are checked by the core; here they only size the outputs.
-  if (is_table)
-    expect_ndim(op, "x", tokens.view, batch_first ? "(B, T)" : "(T, B)", 2);
-  else if (!embedded)
-    expect_ndim(op, "x", in.x, batch_first ? "(B, T, I)" : "(T, B, I)", 3);
-  if (arrays) expect_ndim(op, "weight_hh", in.weight_hh, "(G*H, H)", 2);
-  const index* shape = is_table ? tokens.view.shape : embedded ? in.id_axes : in.x.shape;
-  const index B = shape[batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
-  py::object output = py::none(), c_n = py::none();
-  RnnOutputs<T> result;
-  if (!out.is_none()) {
-    result.output = checked_out<T>(op, out, is_table ? py::array(tokens.array) : in_x.array);
-    output = out;
-  } else if (return_sequences) {
-    auto y = new_array<T>({shape[0], shape[1], H});
-    result.output = view_of(y);
-    output = y;
-  }
-  auto h_n = new_array<T>({B, H});
-  result.h_n = view_of(h_n);
-  if (info.has_c) {
-    auto c = new_array<T>({B, H});
-    result.c_n = view_of(c);
-    c_n = c;
-  }
-  auto kept = std::make_unique<PyWorkspace>();
-  Workspace<T> workspace;
-  {
-    NoGil nogil;
-    rnn_forward<T>(options, in, result, return_workspace ? &workspace : nullptr);
-  }
-  if (!return_workspace) return py::make_tuple(output, h_n, c_n, py::none());
-  kept->core = std::move(workspace);
-  kept->x = in_x.array;
-  if (embedded) {
-    kept->tokens = x;
-    kept->vocabulary = embedded->core.vocabulary;
-  }
-  kept->cell = cell;
-  kept->batch_first = batch_first;
-  kept->bias_ih = !bias_ih.is_none();
-  kept->bias_hh = !bias_hh.is_none();
-  kept->h0 = !h0.is_none();
-  kept->c0 = !c0.is_none();
-  return py::make_tuple(output, h_n, c_n, std::move(kept));
+// As they come from Python.
+struct ForwardArguments {
+  int cell;
+  py::tuple gate, candidate, output_activation;
+  py::object x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, lengths, mask, recurrent_mask;
+  bool reverse, batch_first, return_sequences, return_workspace;
+  py::object out;
+  index checkpoint;
+  py::object embedding;
+};
+using ForwardTuple = std::tuple<int, py::tuple, py::tuple, py::tuple, py::object, py::object, py::object, py::object,
+                                py::object, py::object, py::object, py::object, py::object, py::object, bool, bool,
+                                bool, bool, py::object, index, py::object>;
+
+ForwardArguments named(const ForwardTuple& arguments) {
+  return std::apply([](const auto&... values) { return ForwardArguments{values...}; }, arguments);
 }
 
+bool is_table(const ForwardArguments& a) { return py::isinstance<PyProjectionTable>(a.weight_ih); }
+
+// Also the first check of the arguments.
+bool is_wide(const ForwardArguments& a) {
+  if (a.cell < 0 || a.cell >= kCells) throw py::value_error("[rnn_forward] cell: expected 0 to 3");
+  const std::string op = layout(Cell(a.cell)).name;
+  const bool table = is_table(a);
+  const PyTokens* embedded = embedded_tokens(op, a.x, a.embedding, table);
+  return table      ? a.weight_ih.cast<const PyProjectionTable&>().core.index() == 1
+         : embedded ? is_double(op, "embedding", a.embedding)
+                    : is_double(op, "x", a.x);
+}
+
+// A forward call from its arguments to its result. Between the two, `call` runs without the interpreter's lock.
 template <class T>
-py::tuple backward(const PyWorkspace& kept, const Workspace<T>& workspace, const py::object& grad_output,
-                   const py::object& grad_h_n, const py::object& grad_c_n, bool need_grad_x) {
-  const CellLayout& info = layout(kept.cell);
-  const std::string op = std::string(info.name) + "_backward";
-  const Input<T> dy = input<T>(op, "grad_output", grad_output, true), dh = input<T>(op, "grad_h_n", grad_h_n),
-                 dc = input<T>(op, "grad_c_n", grad_c_n);
-  const index B = workspace.batch(), I = workspace.inputs(), H = workspace.hidden(), GH = info.gates * H;
-  RnnGradients<T> g;
-  const auto make = [](bool wanted, const std::vector<py::ssize_t>& shape, View<T>& view) -> py::object {
-    if (!wanted) return py::none();
+class Forward {
+ public:
+  explicit Forward(const ForwardArguments& a) : a_(a) {
+    const CellLayout& info = layout(Cell(a.cell));
+    const std::string op = info.name;
+    const bool is_packed = py::isinstance<PyPackedWeights>(a.weight_ih), table = is_table(a);
+    embedded_ = embedded_tokens(op, a.x, a.embedding, table);
+    if (is_packed || table) {
+      for (const auto& [name, value] :
+           {std::pair{"weight_hh", &a.weight_hh}, {"bias_ih", &a.bias_ih}, {"bias_hh", &a.bias_hh}})
+        if (!value->is_none()) fail(op, name, "None beside packed weights", "an array");
+    } else {
+      if (a.weight_ih.is_none()) fail_type(op, "weight_ih", "a NumPy array", "None");
+      if (a.weight_hh.is_none()) fail_type(op, "weight_hh", "a NumPy array", "None");
+    }
+    call.options = {Cell(a.cell), activation<T>(a.gate), activation<T>(a.candidate), activation<T>(a.output_activation),
+                    a.reverse, a.batch_first, a.checkpoint};
+    const bool arrays = !is_packed && !table;
+    RnnInputs<T>& in = call.in;
+    const auto like = [&](const char* name, const py::object& object) {
+      return keep(input<T>(op, name, object, false, embedded_ ? "embedding" : "x"));
+    };
+    if (!table) {
+      in.x = keep(embedded_ ? input<T>(op, "embedding", a.embedding, true, "embedding") : input<T>(op, "x", a.x, true));
+      x_ = kept_.back();
+    }
+    if (arrays) in.weight_ih = like("weight_ih", a.weight_ih);
+    in.weight_hh = like("weight_hh", a.weight_hh);
+    in.bias_ih = like("bias_ih", a.bias_ih);
+    in.bias_hh = like("bias_hh", a.bias_hh);
+    in.h0 = like("h0", a.h0);
+    in.c0 = like("c0", a.c0);
+    in.recurrent_mask = like("recurrent_mask", a.recurrent_mask);
+    in.lengths = keep(integers(op, "lengths", a.lengths));
+    in.mask = keep(booleans(op, "mask", a.mask));
+    if (table) {
+      in.tokens = keep(integers(op, "x", a.x));
+      x_ = kept_.back();
+    }
+    if (is_packed) {
+      in.packed = packed_of<T>(op, a.weight_ih.cast<const PyPackedWeights&>().core);
+    } else if (table) {
+      in.table = packed_of<T>(op, a.weight_ih.cast<const PyProjectionTable&>().core);
+      in.packed = in.table.weights();
+    }
+    if (embedded_) {
+      in.distinct = &embedded_->core;
+      std::copy_n(embedded_->shape.data(), 2, in.id_axes);
+    }
+    // Shapes are checked by the core; here they only size the outputs.
+    if (table)
+      expect_ndim(op, "x", in.tokens, a.batch_first ? "(B, T)" : "(T, B)", 2);
+    else if (!embedded_)
+      expect_ndim(op, "x", in.x, a.batch_first ? "(B, T, I)" : "(T, B, I)", 3);
+    if (arrays) expect_ndim(op, "weight_hh", in.weight_hh, "(G*H, H)", 2);
+    const index* shape = in.axes();
+    const index B = shape[a.batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
+    if (!a.out.is_none()) {
+      call.out.output = checked_out<T>(op, a.out, x_);
+      output_ = a.out;
+    } else if (a.return_sequences) {
+      output_ = make({shape[0], shape[1], H}, call.out.output);
+    }
+    h_n_ = make({B, H}, call.out.h_n);
+    if (info.has_c) c_n_ = make({B, H}, call.out.c_n);
+    if (a.return_workspace) call.workspace = &workspace_;
+  }
+  Forward(const Forward&) = delete;
+
+  // (output, h_n, c_n, workspace), None where there is none
+  py::tuple result() {
+    if (!a_.return_workspace) return py::make_tuple(output_, h_n_, c_n_, py::none());
+    auto kept = std::make_unique<PyWorkspace>();
+    kept->core = std::move(workspace_);
+    kept->x = x_;
+    if (embedded_) {
+      kept->tokens = a_.x;
+      kept->vocabulary = embedded_->core.vocabulary;
+    }
+    kept->cell = Cell(a_.cell);
+    kept->batch_first = a_.batch_first;
+    kept->bias_ih = !a_.bias_ih.is_none();
+    kept->bias_hh = !a_.bias_hh.is_none();
+    kept->h0 = !a_.h0.is_none();
+    kept->c0 = !a_.c0.is_none();
+    return py::make_tuple(output_, h_n_, c_n_, std::move(kept));
+  }
+
+  RnnCall<T> call;
+
+ private:
+  template <class V>
+  View<const V> keep(const Input<V>& in) {
+    kept_.push_back(in.array);
+    return in.view;
+  }
+  static py::object make(const std::vector<py::ssize_t>& shape, View<T>& view) {
     auto a = new_array<T>(shape);
     view = view_of(a);
     return a;
-  };
-  const py::ssize_t axis0 = kept.batch_first ? B : workspace.steps(), axis1 = kept.batch_first ? workspace.steps() : B;
-  using Shape = std::vector<py::ssize_t>;
-  const Shape x_shape = kept.tokens ? Shape{kept.vocabulary, I} : Shape{axis0, axis1, I};
-  py::tuple result = py::make_tuple(
-      make(need_grad_x, x_shape, g.x), make(true, {GH, I}, g.weight_ih), make(true, {GH, H}, g.weight_hh),
-      make(kept.bias_ih, {GH}, g.bias_ih), make(kept.bias_hh, {GH}, g.bias_hh), make(kept.h0, {B, H}, g.h0),
-      make(kept.c0, {B, H}, g.c0));
+  }
+
+  const ForwardArguments& a_;
+  const PyTokens* embedded_ = nullptr;
+  std::vector<py::array> kept_;  // what `call` points into
+  py::array x_;                  // or the embedding, or the tokens
+  py::object output_ = py::none(), h_n_, c_n_ = py::none();
+  Workspace<T> workspace_;
+};
+
+template <class T>
+py::tuple forward(const ForwardArguments& arguments) {
+  Forward<T> f(arguments);
   {
     NoGil nogil;
-    rnn_backward<T>(workspace, dy, dh, dc, g);
+    rnn_forward<T>(f.call.options, f.call.in, f.call.out, f.call.workspace);
   }
-  return result;
+  return f.result();
+}
+
+py::tuple forward(const ForwardArguments& a) { return is_wide(a) ? forward<double>(a) : forward<float>(a); }
+
+template <class T>
+py::tuple forward_pair(const ForwardArguments& first, const ForwardArguments& second) {
+  Forward<T> one(first), other(second);
+  {
+    NoGil nogil;
+    rnn_forward_pair<T>(one.call, other.call);
+  }
+  return py::make_tuple(one.result(), other.result());
+}
+
+struct BackwardArguments {
+  const PyWorkspace& workspace;
+  py::object grad_output, grad_h_n, grad_c_n;
+  bool need_grad_x;
+};
+using BackwardTuple = std::tuple<py::object, py::object, py::object, py::object, bool>;
+
+bool is_wide(const BackwardArguments& a) { return a.workspace.core.index() == 1; }
+
+BackwardArguments named(const BackwardTuple& arguments) {
+  const auto& [workspace, grad_output, grad_h_n, grad_c_n, need_grad_x] = arguments;
+  return {workspace.cast<const PyWorkspace&>(), grad_output, grad_h_n, grad_c_n, need_grad_x};
+}
+
+// A backward call, likewise.
+template <class T>
+class Backward {
+ public:
+  explicit Backward(const BackwardArguments& a)
+      : op_(std::string(layout(a.workspace.cell).name) + "_backward"),
+        dy_(input<T>(op_, "grad_output", a.grad_output, true)),
+        dh_(input<T>(op_, "grad_h_n", a.grad_h_n)),
+        dc_(input<T>(op_, "grad_c_n", a.grad_c_n)),
+        call{std::get<Workspace<T>>(a.workspace.core), dy_, dh_, dc_, {}} {
+    const PyWorkspace& kept = a.workspace;
+    const Workspace<T>& w = call.workspace;
+    const index B = w.batch(), I = w.inputs(), H = w.hidden(), GH = layout(kept.cell).gates * H;
+    RnnGradients<T>& g = call.gradients;
+    const auto make = [](bool wanted, const std::vector<py::ssize_t>& shape, View<T>& view) -> py::object {
+      if (!wanted) return py::none();
+      auto a = new_array<T>(shape);
+      view = view_of(a);
+      return a;
+    };
+    const py::ssize_t axis0 = kept.batch_first ? B : w.steps(), axis1 = kept.batch_first ? w.steps() : B;
+    using Shape = std::vector<py::ssize_t>;
+    const Shape x_shape = kept.tokens ? Shape{kept.vocabulary, I} : Shape{axis0, axis1, I};
+    result = py::make_tuple(make(a.need_grad_x, x_shape, g.x), make(true, {GH, I}, g.weight_ih),
+                            make(true, {GH, H}, g.weight_hh), make(kept.bias_ih, {GH}, g.bias_ih),
+                            make(kept.bias_hh, {GH}, g.bias_hh), make(kept.h0, {B, H}, g.h0),
+                            make(kept.c0, {B, H}, g.c0));
+  }
+  Backward(const Backward&) = delete;
+
+ private:
+  const std::string op_;
+  const Input<T> dy_, dh_, dc_;
+
+ public:
+  RnnBackwardCall<T> call;
+  py::tuple result;
+};
+
+template <class T>
+py::tuple backward(const BackwardArguments& arguments) {
+  Backward<T> b(arguments);
+  {
+    NoGil nogil;
+    rnn_backward<T>(b.call.workspace, b.call.grad_output, b.call.grad_h_n, b.call.grad_c_n, b.call.gradients);
+  }
+  return b.result;
+}
+
+py::tuple backward(const BackwardArguments& a) { return is_wide(a) ? backward<double>(a) : backward<float>(a); }
+
+template <class T>
+py::tuple backward_pair(const BackwardArguments& first, const BackwardArguments& second) {
+  const Backward<T> one(first), other(second);
+  {
+    NoGil nogil;
+    rnn_backward_pair<T>(one.call, other.call);
+  }
+  return py::make_tuple(one.result, other.result);
 }
 
 }  // namespace
@@ -295,30 +414,17 @@ void bind_rnn(py::module_& m) {
                precision == "bfloat16" ? Precision::bfloat16 : precision == "int8" ? Precision::int8 : Precision::full);
   });
 
-  m.def("rnn_forward", [](int cell, const py::tuple& gate, const py::tuple& candidate, const py::tuple& output,
-                          const py::object& x, const py::object& weight_ih, const py::object& weight_hh,
-                          const py::object& bias_ih, const py::object& bias_hh, const py::object& h0,
-                          const py::object& c0, const py::object& lengths, const py::object& mask,
-                          const py::object& recurrent_mask, bool reverse, bool batch_first, bool return_sequences,
-                          bool return_workspace, const py::object& out, index checkpoint,
-                          const py::object& embedding) {
-    if (cell < 0 || cell >= kCells) throw py::value_error("[rnn_forward] cell: expected 0 to 3");
-    const std::string op = layout(Cell(cell)).name;
-    const bool is_table = py::isinstance<PyProjectionTable>(weight_ih);
-    const PyTokens* embedded = embedded_tokens(op, x, embedding, is_table);
-    const bool wide = is_table   ? weight_ih.cast<const PyProjectionTable&>().core.index() == 1
-                      : embedded ? is_double(op, "embedding", embedding)
-                                 : is_double(op, "x", x);
-    const auto run = wide ? forward<double> : forward<float>;
-    return run(Cell(cell), gate, candidate, output, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, lengths, mask,
-               recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out, checkpoint, embedded,
-               embedding);
+  m.def("rnn_forward", [](const ForwardTuple& arguments) { return forward(named(arguments)); });
+  m.def("rnn_forward_pair", [](const ForwardTuple& first, const ForwardTuple& second) -> py::tuple {
+    const ForwardArguments a = named(first), b = named(second);
+    if (is_wide(a) != is_wide(b)) return py::make_tuple(forward(a), forward(b));
+    return is_wide(a) ? forward_pair<double>(a, b) : forward_pair<float>(a, b);
   });
-
-  m.def("rnn_backward", [](const PyWorkspace& w, const py::object& grad_output, const py::object& grad_h_n,
-                           const py::object& grad_c_n, bool need_grad_x) {
-    return std::visit(
-        [&](const auto& core) { return backward(w, core, grad_output, grad_h_n, grad_c_n, need_grad_x); }, w.core);
+  m.def("rnn_backward", [](const BackwardTuple& arguments) { return backward(named(arguments)); });
+  m.def("rnn_backward_pair", [](const BackwardTuple& first, const BackwardTuple& second) -> py::tuple {
+    const BackwardArguments a = named(first), b = named(second);
+    if (is_wide(a) != is_wide(b)) return py::make_tuple(backward(a), backward(b));
+    return is_wide(a) ? backward_pair<double>(a, b) : backward_pair<float>(a, b);
   });
 }
 

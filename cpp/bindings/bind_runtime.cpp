@@ -20,6 +20,8 @@ void bind_runtime(py::module_& m) {
   m.def("thread_source", &thread_source);
   // for bench/plan.py: 0 automatic, 1 by rows, 2 by units
   m.def("force_split", [](int split) { forced_split.store(Split(split)); });
+  // for tests and measurements of pairs of calls: 0 automatic, 1 in turn, 2 side by side
+  m.def("force_order", [](int order) { forced_order.store(Order(order)); });
   m.def("assume_processors", &assume_processors);  // for tests
   m.def("compiler", &compiler);
   m.def("version", &version);

@@ -109,7 +109,7 @@ class Backward {
   }
 
   void run() {
-    const double flops = (forward ? 6.0 : 4.0) * w.total * double(cell.gates * w.H) * double((w.distinct ? 0 : w.I) + w.H);
+    const double flops = w.backward_flops();
     const int threads = plan_threads(flops, shards * w.members);
     std::vector<Scratch<T>> scratch(size_t(std::min<index>(threads, shards)));
     index stretch = 0;  // its rows, which are most in the first

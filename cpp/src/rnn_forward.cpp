@@ -19,12 +19,6 @@ namespace {
 template <class T>
 using State = typename Workspace<T>::State;
 
-// Of batch and time, as they come.
-template <class T>
-const index* axes_of(const RnnInputs<T>& in) {
-  return in.table ? in.tokens.shape : in.distinct ? in.id_axes : in.x.shape;
-}
-
 // Of x and the weights, whichever is wrong: x comes first.
 template <class T>
 void expect_inputs(const RnnOptions<T>& o, const RnnInputs<T>& in) {
@@ -78,7 +72,7 @@ void check_forward(const RnnOptions<T>& o, const RnnInputs<T>& in, const PackedW
     if (in.x.shape[2] != weights.inputs())
       fail(op, "x", "I = " + std::to_string(weights.inputs()) + " input features", shape_text(in.x));
   }
-  const index* shape = axes_of(in);
+  const index* shape = in.axes();
   const index B = shape[o.batch_first ? 0 : 1], steps = shape[o.batch_first ? 1 : 0], H = weights.hidden();
   if (in.h0) expect_shape(op, "h0", in.h0, "(B, H)", {B, H});
   if (in.c0) expect_shape(op, "c0", in.c0, "(B, H)", {B, H});
@@ -228,7 +222,7 @@ void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& given, const 
   auto own = std::make_unique<State<T>>();
   auto& w = *own;
   const int batch_axis = options.batch_first ? 0 : 1;
-  const index* shape = axes_of(given);
+  const index* shape = given.axes();
   w.options = options;
   w.kernels = weights.kernels;
   w.cell = &cell;

@@ -130,6 +130,21 @@ void run_tasks(int threads, index count, const std::function<void(int, index)>& 
   failure.rethrow();
 }
 
+void run_calls(int threads, index count, const std::function<void(index)>& call) {
+  std::atomic<index> next{0};
+  std::vector<std::exception_ptr> thrown(static_cast<size_t>(count));
+  const auto work = [&](int) {
+    for (index i; (i = next++) < count;) try {
+        call(i);
+      } catch (...) {
+        thrown[size_t(i)] = std::current_exception();
+      }
+  };
+  with_helpers(int(std::min<index>({threads, processors(), count})) - 1, work, [&](Crew&) { work(0); });
+  for (const std::exception_ptr& e : thrown)
+    if (e) std::rethrow_exception(e);
+}
+
 void run_groups(int threads, index count, double patience, const std::function<void(Team&, int, index)>& work) {
   threads = std::min(threads, processors());
   if (threads < 2 * count || threads < 2)

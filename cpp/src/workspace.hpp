@@ -76,6 +76,9 @@ struct Workspace<T>::State {
   index rows = 0, steps = 0;  // of the largest shard, of the longest
   double total = 0;           // steps of all rows
 
+  double backward_flops() const {
+    return (checkpoint > 0 ? 6.0 : 4.0) * total * double(cell->gates * H) * double((distinct ? 0 : I) + H);
+  }
   bool saves(bool keep) const {  // the gates
     return cell->phases == 2 || (keep && (options.cell != Cell::rnn || needs_input(options.candidate)));
   }

@@ -1,5 +1,5 @@
 // The threads and the two passes under a sanitizer, without Python: every cell, each way of splitting, checkpoints,
-// embedded tokens, many callers, exceptions. Exit code 0: all results are bitwise those of one thread. See CONTRIBUTING.md.
+// embedded tokens, calls side by side, many callers, exceptions. Exit code 0: all results are bitwise those of one thread. See CONTRIBUTING.md.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -105,6 +105,20 @@ int any_number_of_threads(int threads) {
   return wrong;
 }
 
+int side_by_side(int threads) {
+  int wrong = 0;
+  for (Cell cell : kAllCells)
+    for (Index B : {1, 17}) {
+      set_num_threads(1);
+      const auto expected = results(cell, B, true, 0);
+      set_num_threads(threads);
+      std::vector<Values> found[2];
+      run_calls(threads, 2, [&](Index i) { found[i] = results(cell, B, true, 0); });
+      wrong += found[0] != expected || found[1] != expected;
+    }
+  return wrong;
+}
+
 // Short pauses send the workers to sleep in between.
 int many_callers(int threads) {
   std::vector<std::vector<Values>> expected;
@@ -147,6 +161,11 @@ int exceptions(int threads) {
       });
     });
     expect([&] {
+      run_calls(threads, 2, [&](Index call) {
+        if (call == i % 2) throw std::runtime_error("a call");
+      });
+    });
+    expect([&] {
       run_groups(threads, 1, 200.0, [&](Team& team, int, Index) {
         team.barrier();
         if (team.rank == team.size - 1) throw std::runtime_error("a member");
@@ -162,7 +181,7 @@ int exceptions(int threads) {
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::max(1, std::atoi(argv[1])) : 2;
   fastrnn::assume_processors(threads);
-  const int wrong[] = {any_number_of_threads(threads), many_callers(threads), exceptions(threads)};
-  std::printf("%d threads: %d, %d and %d wrong\n", threads, wrong[0], wrong[1], wrong[2]);
-  return wrong[0] + wrong[1] + wrong[2] > 0;
+  const int wrong[] = {any_number_of_threads(threads), side_by_side(threads), many_callers(threads), exceptions(threads)};
+  std::printf("%d threads: %d, %d, %d and %d wrong\n", threads, wrong[0], wrong[1], wrong[2], wrong[3]);
+  return wrong[0] + wrong[1] + wrong[2] + wrong[3] > 0;
 }

@@ -79,6 +79,8 @@ struct RnnInputs {
   // is multiplied by W once; backward sums the gates' gradients of a token before it does so. g.x is then (V, I).
   const TokenIndex* distinct = nullptr;
   index id_axes[2] = {0, 0};  // of the ids: B, T or T, B
+
+  const index* axes() const { return table ? tokens.shape : distinct ? id_axes : x.shape; }  // B, T or T, B
 };
 
 template <class T>
@@ -118,5 +120,27 @@ void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const Rnn
 template <class T>
 void rnn_backward(const Workspace<T>& workspace, const View<const T>& grad_output, const View<const T>& grad_h_n,
                   const View<const T>& grad_c_n, const RnnGradients<T>& gradients);
+
+// Two calls that do not need each other, such as the directions of a bidirectional layer. The results are bitwise those of
+// the calls one after the other; they run side by side, one thread each, where that is faster. Where both would throw, the
+// first one's exception is thrown.
+template <class T>
+struct RnnCall {
+  RnnOptions<T> options;
+  RnnInputs<T> in;
+  RnnOutputs<T> out;
+  Workspace<T>* workspace = nullptr;
+};
+template <class T>
+void rnn_forward_pair(const RnnCall<T>& first, const RnnCall<T>& second);
+
+template <class T>
+struct RnnBackwardCall {
+  const Workspace<T>& workspace;
+  View<const T> grad_output, grad_h_n, grad_c_n;
+  RnnGradients<T> gradients;
+};
+template <class T>
+void rnn_backward_pair(const RnnBackwardCall<T>& first, const RnnBackwardCall<T>& second);
 
 }  // namespace fastrnn

@@ -20,6 +20,11 @@ Weights: TypeAlias = Array | PackedWeights | ProjectionTable
 PRECISIONS = ("float32", "bfloat16", "int8")  # of the products of packed weights
 
 _RNN, _LSTM, _GRU, _GRU_RESET_BEFORE = range(4)  # the core's enum Cell
+_CELLS = {"rnn": (_RNN,), "lstm": (_LSTM,), "gru": (_GRU, _GRU_RESET_BEFORE)}
+
+
+def _cell(function: str, reset_after: bool) -> int:
+    return _CELLS[function][0 if reset_after else -1]
 
 
 def pack_weights(
@@ -60,17 +65,60 @@ def pack_weights(
         ValueError, TypeError: any argument of the wrong shape or dtype.
     """
     flags("pack_weights", reset_after=reset_after)
-    kinds = {"rnn": _RNN, "lstm": _LSTM, "gru": _GRU if reset_after else _GRU_RESET_BEFORE}
-    if cell not in kinds:
+    if cell not in _CELLS:
         raise ValueError(f"[pack_weights] cell: expected 'rnn', 'lstm' or 'gru', got {cell!r}")
     if precision not in (None, *PRECISIONS):
         known = ", ".join(map(repr, PRECISIONS))
         raise ValueError(f"[pack_weights] precision: expected one of {known}, got {precision!r}")
-    return _core.pack_weights(kinds[cell], weight_ih, weight_hh, bias_ih, bias_hh, precision or "")
+    return _core.pack_weights(_cell(cell, reset_after), weight_ih, weight_hh, bias_ih, bias_hh, precision or "")
 
 
-def _input(op: str, x: Any) -> Any:
-    return x if isinstance(x, TokenIndex) else as_array(op, "x", x)
+def forward_arguments(
+    op: str,
+    x: Array | TokenIndex,
+    weight_ih: Weights,
+    weight_hh: Array | None = None,
+    bias_ih: Array | None = None,
+    bias_hh: Array | None = None,
+    h0: Array | None = None,
+    c0: Array | None = None,
+    *,
+    activation: Spec = "tanh",
+    recurrent_activation: Spec = "sigmoid",
+    output_activation: Spec = None,
+    reset_after: bool = True,
+    lengths: npt.ArrayLike | None = None,
+    mask: Array | None = None,
+    reverse: bool = False,
+    batch_first: bool = True,
+    recurrent_mask: Array | None = None,
+    return_sequences: bool = True,
+    return_workspace: bool = False,
+    checkpoint: int | bool | None = None,
+    out: Array | None = None,
+    embedding: Array | None = None,
+) -> tuple[Any, ...]:
+    """The core's arguments for a call of "rnn", "lstm" or "gru" with these."""
+    flags(op, reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
+          return_workspace=return_workspace, reset_after=reset_after)  # fmt: skip
+    if not isinstance(x, TokenIndex):
+        x = as_array(op, "x", x)
+    steps, mask = as_array(op, "lengths", lengths), as_array(op, "mask", mask)
+    candidate = activation_id(op, "activation", activation)
+    gate = candidate if op == "rnn" else activation_id(op, "recurrent_activation", recurrent_activation)
+    last = candidate if output_activation is None else activation_id(op, "output_activation", output_activation)
+    return (
+        _cell(op, reset_after), gate, candidate, last, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, steps, mask,
+        recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out, checkpoint_steps(op, checkpoint),
+        embedding,
+    )  # fmt: skip
+
+
+def forward_result(op: str, result: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the function `op` returns for what the core returned."""
+    output, h_n, c_n, workspace = result
+    state = (h_n, c_n) if op == "lstm" else h_n
+    return (output, state) if workspace is None else (output, state, workspace)
 
 
 def rnn(
@@ -132,15 +180,13 @@ def rnn(
 
     The equation is that of torch.nn.RNN.
     """
-    flags("rnn", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
-           return_workspace=return_workspace)  # fmt: skip
-    x, steps, mask = _input("rnn", x), as_array("rnn", "lengths", lengths), as_array("rnn", "mask", mask)
-    act = activation_id("rnn", "activation", activation)
-    output, h_n, _, workspace = _core.rnn_forward(
-        _RNN, act, act, act, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, None, steps, mask, recurrent_mask, reverse,
-        batch_first, return_sequences, return_workspace, out, checkpoint_steps("rnn", checkpoint), embedding,
+    arguments = forward_arguments(
+        "rnn", x, weight_ih, weight_hh, bias_ih, bias_hh, h0, activation=activation, lengths=lengths,
+        mask=mask, reverse=reverse, batch_first=batch_first, recurrent_mask=recurrent_mask,
+        return_sequences=return_sequences, return_workspace=return_workspace, checkpoint=checkpoint, out=out,
+        embedding=embedding,
     )  # fmt: skip
-    return (output, h_n, workspace) if return_workspace else (output, h_n)
+    return forward_result("rnn", _core.rnn_forward(arguments))
 
 
 def lstm(
@@ -185,18 +231,14 @@ def lstm(
 
     The equations are those of torch.nn.LSTM.
     """
-    flags("lstm", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
-           return_workspace=return_workspace)  # fmt: skip
-    x, steps, mask = _input("lstm", x), as_array("lstm", "lengths", lengths), as_array("lstm", "mask", mask)
-    candidate = activation_id("lstm", "activation", activation)
-    gate = activation_id("lstm", "recurrent_activation", recurrent_activation)
-    last = candidate if output_activation is None else activation_id("lstm", "output_activation", output_activation)
-    output, h_n, c_n, workspace = _core.rnn_forward(
-        _LSTM, gate, candidate, last, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, steps, mask,
-        recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out,
-        checkpoint_steps("lstm", checkpoint), embedding,
+    arguments = forward_arguments(
+        "lstm", x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, activation=activation,
+        recurrent_activation=recurrent_activation, output_activation=output_activation, lengths=lengths,
+        mask=mask, reverse=reverse, batch_first=batch_first, recurrent_mask=recurrent_mask,
+        return_sequences=return_sequences, return_workspace=return_workspace, checkpoint=checkpoint, out=out,
+        embedding=embedding,
     )  # fmt: skip
-    return (output, (h_n, c_n), workspace) if return_workspace else (output, (h_n, c_n))
+    return forward_result("lstm", _core.rnn_forward(arguments))
 
 
 def gru(
@@ -239,32 +281,42 @@ def gru(
 
     The equations are those of torch.nn.GRU and, with reset before, of Cho et al. 2014 (arXiv:1406.1078).
     """
-    flags("gru", reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
-           return_workspace=return_workspace, reset_after=reset_after)  # fmt: skip
-    x, steps, mask = _input("gru", x), as_array("gru", "lengths", lengths), as_array("gru", "mask", mask)
-    candidate = activation_id("gru", "activation", activation)
-    gate = activation_id("gru", "recurrent_activation", recurrent_activation)
-    output, h_n, _, workspace = _core.rnn_forward(
-        _GRU if reset_after else _GRU_RESET_BEFORE, gate, candidate, candidate, x, weight_ih, weight_hh, bias_ih,
-        bias_hh, h0, None, steps, mask, recurrent_mask, reverse, batch_first, return_sequences,
-        return_workspace, out, checkpoint_steps("gru", checkpoint), embedding,
+    arguments = forward_arguments(
+        "gru", x, weight_ih, weight_hh, bias_ih, bias_hh, h0, activation=activation,
+        recurrent_activation=recurrent_activation, reset_after=reset_after, lengths=lengths,
+        mask=mask, reverse=reverse, batch_first=batch_first, recurrent_mask=recurrent_mask,
+        return_sequences=return_sequences, return_workspace=return_workspace, checkpoint=checkpoint, out=out,
+        embedding=embedding,
     )  # fmt: skip
-    return (output, h_n, workspace) if return_workspace else (output, h_n)
+    return forward_result("gru", _core.rnn_forward(arguments))
 
 
-def _backward(
+def backward_arguments(
     op: str,
-    cells: tuple[int, ...],
     workspace: Workspace,
-    grads: tuple[Array | None, Array | None, Array | None],
-    need_grad_x: bool,
+    grad_output: Array | None = None,
+    grad_h_n: Array | None = None,
+    grad_c_n: Array | None = None,
+    *,
+    need_grad_x: bool = True,
 ) -> tuple[Any, ...]:
+    """The core's arguments for a call of the backward of "rnn", "lstm" or "gru" with these."""
+    name = f"{op}_backward"
     if not isinstance(workspace, Workspace):
-        raise TypeError(f"[{op}] workspace: expected the workspace of a forward call, got {type(workspace).__name__}")
-    if workspace.cell not in cells:
-        raise ValueError(f"[{op}] workspace: expected one from {op.removesuffix('_backward')}, got another cell's")
-    flags(op, need_grad_x=need_grad_x)
-    return _core.rnn_backward(workspace, *grads, need_grad_x)
+        raise TypeError(f"[{name}] workspace: expected the workspace of a forward call, got {type(workspace).__name__}")
+    if workspace.cell not in _CELLS[op]:
+        raise ValueError(f"[{name}] workspace: expected one from {op}, got another cell's")
+    flags(name, need_grad_x=need_grad_x)
+    return workspace, grad_output, grad_h_n, grad_c_n, need_grad_x
+
+
+def backward_result(op: str, result: tuple[Any, ...]) -> RNNGradients | LSTMGradients:
+    """What the backward of `op` returns for what the core returned."""
+    return LSTMGradients(*result) if op == "lstm" else RNNGradients(*result[:6])
+
+
+def _backward(op: str, *arguments: Any, need_grad_x: bool) -> Any:
+    return backward_result(op, _core.rnn_backward(backward_arguments(op, *arguments, need_grad_x=need_grad_x)))
 
 
 def rnn_backward(
@@ -285,16 +337,14 @@ def rnn_backward(
     Raises:
         ValueError, TypeError: a gradient of the wrong shape or dtype, or another cell's workspace.
     """
-    g = _backward("rnn_backward", (_RNN,), workspace, (grad_output, grad_h_n, None), need_grad_x)
-    return RNNGradients(*g[:6])
+    return _backward("rnn", workspace, grad_output, grad_h_n, need_grad_x=need_grad_x)  # type: ignore[no-any-return]
 
 
 def gru_backward(
     workspace: Workspace, grad_output: Array | None = None, grad_h_n: Array | None = None, *, need_grad_x: bool = True
 ) -> RNNGradients:
     """Gradients of `gru`; arguments and results as those of `rnn_backward`."""
-    g = _backward("gru_backward", (_GRU, _GRU_RESET_BEFORE), workspace, (grad_output, grad_h_n, None), need_grad_x)
-    return RNNGradients(*g[:6])
+    return _backward("gru", workspace, grad_output, grad_h_n, need_grad_x=need_grad_x)  # type: ignore[no-any-return]
 
 
 def lstm_backward(
@@ -306,5 +356,4 @@ def lstm_backward(
     need_grad_x: bool = True,
 ) -> LSTMGradients:
     """Gradients of `lstm`; as `rnn_backward`, with grad_c_n (B, H) or None, and grad_c0 in the result."""
-    g = _backward("lstm_backward", (_LSTM,), workspace, (grad_output, grad_h_n, grad_c_n), need_grad_x)
-    return LSTMGradients(*g)
+    return _backward("lstm", workspace, grad_output, grad_h_n, grad_c_n, need_grad_x=need_grad_x)  # type: ignore[no-any-return]

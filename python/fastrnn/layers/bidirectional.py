@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..functional.pairs import backward_pair, forward_pair
 from . import checks
 from .base import Array, Layer, Shape
 from .recurrent import Recurrent
@@ -118,16 +119,19 @@ class Bidirectional(Layer):
             # both directions write into their half: no concatenation
             whole = np.empty((*x.shape[:2], wide), self.dtype)
             outs = [whole[..., :split], whole[..., split:]]
-        y, states, call = one.run(x, training, mask, self._given[0], out=outs[0])
+        run = one.begin(x, training, mask, self._given[0], out=outs[0])
         # Keras turns the second output round, whichever of the two goes backwards
-        y_back, states_back, call_back = other.run(x, training, mask, self._given[1], out=outs[1], flip=True)
+        run_back = other.begin(x, training, mask, self._given[1], out=outs[1], flip=True)
+        result, result_back = forward_pair(run.call, run_back.call)
+        y, states, trace = one.end(run, result)
+        y_back, states_back, trace_back = other.end(run_back, result_back)
         for layer, output in ((one, y), (other, y_back)):
             if layer.activity_regularizer is not None:
                 layer._penalise(output, x.shape[0], training)
         merged = self._merge(y, y_back) if whole is None else whole
         if training:
             products = (y, y_back) if self.merge_mode == "mul" else None
-            self._cache = (call, call_back, products)
+            self._cache = (trace, trace_back, products)
         if not self.return_state:
             return merged
         return [*(merged if self.merge_mode is None else [merged]), *states, *states_back]
@@ -145,7 +149,7 @@ class Bidirectional(Layer):
         return total
 
     def _backward(self, cache: Any, grad_y: Any) -> Any:
-        call, call_back, products = cache
+        trace, trace_back, products = cache
         one, other = self._sublayers()
         state_grads: list[Any] = []
         outputs = 2 if self.merge_mode is None else 1
@@ -155,12 +159,15 @@ class Bidirectional(Layer):
         grad, grad_back = self._split(grad_y, products)
         grad, grad_back = one._penalty_gradient(grad), other._penalty_gradient(grad_back)
         one.need_grad_x = other.need_grad_x = self.need_grad_x
-        grad_x = one.run_backward(call, grad, state_grads[: one.state_count])
-        grad_x_back = other.run_backward(call_back, grad_back, state_grads[one.state_count :])
+        call = one.begin_backward(trace, grad, state_grads[: one.state_count])
+        call_back = other.begin_backward(trace_back, grad_back, state_grads[one.state_count :])
+        gradients, gradients_back = backward_pair(call, call_back)
+        grad_x = one.end_backward(trace, gradients)
+        grad_x_back = other.end_backward(trace_back, gradients_back)
         if grad_x is None or grad_x_back is None:
             return None
         grad_x += grad_x_back
-        return TokenGradient(grad_x) if call.tokens else grad_x
+        return TokenGradient(grad_x) if trace.tokens else grad_x
 
     def _split(self, grad_y: Any, products: Any) -> tuple[Any, Any]:
         """The gradients of the two outputs for that of the merged one; the inverse of `_merge`."""

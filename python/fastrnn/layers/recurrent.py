@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import activations, initializers
 from .. import functional as F
+from ..functional.pairs import Call
 from ..streaming import Stream
 from . import checks, gates
 from .base import Array, Layer, Shape
@@ -22,7 +23,7 @@ from .weights import WeightSpec
 _WITHOUT_EFFECT = ("unroll", "implementation", "use_cudnn")
 
 
-class Call(NamedTuple):
+class Trace(NamedTuple):
     """What one training forward leaves for its backward."""
 
     workspace: Any
@@ -35,6 +36,19 @@ class Call(NamedTuple):
     # (B,) rows whose last output is the final state; None: all
     last: Array | None
     # the input was `Tokens`, and so is its gradient
+    tokens: bool
+
+
+class Run(NamedTuple):
+    """A forward call that is still to be made, and what is known about its result."""
+
+    call: Call
+    out: Array | None
+    mask: Array | None
+    carried: bool  # from an initial state
+    training: bool
+    input_seed: int | None
+    flipped: bool
     tokens: bool
 
 
@@ -161,6 +175,13 @@ class Recurrent(Layer):
         return [y, *states] if self.return_state else y
 
     def run(
+        self, x: Array | Tokens, training: bool, mask: Array | None, given: list[Array] | None
+    ) -> tuple[Array, list[Array], Trace | None]:
+        """Output, final states, and in training what `run_backward` needs."""
+        run = self.begin(x, training, mask, given)
+        return self.end(run, _made(run.call))
+
+    def begin(
         self,
         x: Array | Tokens,
         training: bool,
@@ -169,9 +190,9 @@ class Recurrent(Layer):
         *,
         out: Array | None = None,
         flip: bool = False,
-    ) -> tuple[Array, list[Array], Call | None]:
-        """Output, final states, and in training what `run_backward` needs. With return_sequences the output goes to
-        `out` (B, T, U) if given, and `flip` turns it round in time (Bidirectional needs the order of the input)."""
+    ) -> Run:
+        """The call that `run` makes. With return_sequences the output goes to `out` (B, T, U) if given, and `flip`
+        turns it round in time (Bidirectional needs the order of the input)."""
         if training and self._frozen is not None:
             raise RuntimeError(f"[{type(self).__name__}] training: expected False for a frozen layer, got True")
         dtype = np.dtype(self.dtype)
@@ -198,22 +219,27 @@ class Recurrent(Layer):
             out = np.empty((batch, steps, self.units), dtype)
         if self.return_sequences and out is not None:
             options["out"] = out[:, ::-1] if flipped else out
-        result = self._call(x, initial, options)
+        call = self._call(x, initial, options)
+        return Run(call, out, mask, initial is not None, training, input_seed, flipped, isinstance(x, Tokens))
+
+    def end(self, run: Run, result: Any) -> tuple[Array, list[Array], Trace | None]:
+        """What `run` returns, from the result of the call."""
+        out, mask, flipped = run.out, run.mask, run.flipped
         y, states = result[0], list(result[1]) if self.state_count > 1 else [result[1]]
         if self.stateful:
             self.states = [s.copy() for s in states]
 
         held = last = None
         if not self.return_sequences:
-            last = self._last_rows(mask, initial is not None)
-            y = states[0].copy() if last is None else np.where(last[:, None], states[0], dtype.type(0))
+            last = self._last_rows(mask, run.carried)
+            y = states[0].copy() if last is None else np.where(last[:, None], states[0], states[0].dtype.type(0))
         else:
             y = y if out is None else out
             if mask is not None and not self.zero_output_for_mask:
                 held = np.ascontiguousarray(mask[:, ::-1]) if flipped else mask
                 y = F.hold_last(y, held)
-        call = Call(result[2], input_seed, flipped, held, last, isinstance(x, Tokens)) if training else None
-        return y, states, call
+        trace = Trace(result[2], run.input_seed, flipped, held, last, run.tokens) if run.training else None
+        return y, states, trace
 
     def _initial_state(self, batch: int, given: list[Array] | None) -> list[Array] | None:
         if not self.stateful:
@@ -232,7 +258,7 @@ class Recurrent(Layer):
         # Nothing valid: the output never left its zeros, though the state may not be zero.
         return np.asarray(mask.any(axis=1)) if carried else None
 
-    def _call(self, x: Any, initial: list[Array] | None, options: dict[str, Any]) -> Any:
+    def _call(self, x: Any, initial: list[Array] | None, options: dict[str, Any]) -> Call:
         weights = self._native_weights() if self._frozen is None else (self._frozen, None, None, None)
         if isinstance(x, Tokens):
             if self.folded:
@@ -240,7 +266,7 @@ class Recurrent(Layer):
             else:
                 x, options = x.index, {**options, "embedding": x.table}
         states = [None] * self.state_count if initial is None else initial
-        return getattr(F, self.cell)(x, *weights, *states, **self._cell_options(), **options)
+        return Call(self.cell, (x, *weights, *states), {**self._cell_options(), **options})
 
     def freeze(self, precision: str | None = None) -> F.PackedWeights:
         """From now on predict with the weights as they are, packed once (see FrozenModel); not to be trained again."""
@@ -280,32 +306,41 @@ class Recurrent(Layer):
     def _cell_options(self) -> dict[str, Any]:
         return {"activation": self.activation}
 
-    def _backward(self, cache: Call, grad_y: Any) -> Any:
+    def _backward(self, cache: Trace, grad_y: Any) -> Any:
         grads = list(grad_y) if self.return_state else [grad_y]
         grad_x = self.run_backward(cache, grads[0], grads[1:])
         return TokenGradient(grad_x) if cache.tokens and grad_x is not None else grad_x
 
-    def run_backward(self, call: Call, grad_y: Array | None, grad_states: Sequence[Array | None] = ()) -> Array | None:
+    def run_backward(
+        self, trace: Trace, grad_y: Array | None, grad_states: Sequence[Array | None] = ()
+    ) -> Array | None:
         """Gradients of the weights into their variables, that of the input (the table, if it was `Tokens`) returned.
         None stands for zeros."""
+        call = self.begin_backward(trace, grad_y, grad_states)
+        return self.end_backward(trace, _made(call, "_backward"))
+
+    def begin_backward(self, trace: Trace, grad_y: Array | None, grad_states: Sequence[Array | None] = ()) -> Call:
+        """The call that `run_backward` makes."""
         states: list[Array | None] = list(grad_states) or [None] * self.state_count
         grad_output = None
         if grad_y is not None and self.return_sequences:
-            grad_output = grad_y if call.held is None else F.hold_last_backward(grad_y, call.held)
-            grad_output = grad_output[:, ::-1] if call.flipped else grad_output
+            grad_output = grad_y if trace.held is None else F.hold_last_backward(grad_y, trace.held)
+            grad_output = grad_output[:, ::-1] if trace.flipped else grad_output
         elif grad_y is not None:
-            grad_h = grad_y if call.last is None else np.where(call.last[:, None], grad_y, grad_y.dtype.type(0))
+            grad_h = grad_y if trace.last is None else np.where(trace.last[:, None], grad_y, grad_y.dtype.type(0))
             states[0] = grad_h if states[0] is None else states[0] + grad_h
-        backward = getattr(F, f"{self.cell}_backward")
-        gradients = backward(call.workspace, grad_output, *states, need_grad_x=self.need_grad_x)
+        return Call(self.cell, (trace.workspace, grad_output, *states), {"need_grad_x": self.need_grad_x})
+
+    def end_backward(self, trace: Trace, gradients: Any) -> Array | None:
+        """What `run_backward` does with the result of the call."""
         grad_x, *weights = gradients[:5]
         kernel, recurrent_kernel, bias = gates.to_keras(self.cell, *weights)
         self.kernel.grad, self.recurrent_kernel.grad = kernel, recurrent_kernel
         if self.bias is not None:
             self.bias.grad = bias
         self.grad_initial_state = list(gradients[5:])
-        if grad_x is not None and call.input_seed is not None:
-            grad_x = F.dropout(grad_x, self.dropout, call.input_seed, broadcast_axes=(1,))
+        if grad_x is not None and trace.input_seed is not None:
+            grad_x = F.dropout(grad_x, self.dropout, trace.input_seed, broadcast_axes=(1,))
         return grad_x  # type: ignore[no-any-return]
 
     def stream(self) -> Stream:
@@ -361,6 +396,10 @@ class Recurrent(Layer):
             "seed": self.seed,
             "checkpoint": self.checkpoint,
         }  # fmt: skip
+
+
+def _made(call: Call, suffix: str = "") -> Any:
+    return getattr(F, call.function + suffix)(*call.arguments, **call.options)
 
 
 class SimpleRNN(Recurrent):
