@@ -111,7 +111,7 @@ FASTRNN_API void fastrnn_recurrent_init(fastrnn_recurrent* layer, fastrnn_cell c
 /* ---- streams: a step or a block at a time ----------------------------------------------------------------------- */
 
 /* All memory is taken when a stream is made: process, step and reset neither allocate nor lock nor start threads.
- * Denormals are flushed to zero inside a recurrent layer, the caller's floating-point mode is restored. A block gives
+ * Denormals are flushed to zero inside a call, and the caller's floating-point mode is restored. A block gives
  * bitwise what its steps give one by one. One thread at a time per stream; different streams are independent. */
 typedef struct fastrnn_stream fastrnn_stream;
 

@@ -114,11 +114,12 @@ class FASTRNN_API Workspace {
 
 template <class T>
 FASTRNN_API void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const RnnOutputs<T>& out,
-                 Workspace<T>* workspace = nullptr);
+                             Workspace<T>* workspace = nullptr);
 
 // grad_output: as the output, or not given (zeros); grad_h_n, grad_c_n: (B, H) or not given.
 template <class T>
-FASTRNN_API void rnn_backward(const Workspace<T>& workspace, const View<const T>& grad_output, const View<const T>& grad_h_n,
-                  const View<const T>& grad_c_n, const RnnGradients<T>& gradients);
+FASTRNN_API void rnn_backward(const Workspace<T>& workspace, const View<const T>& grad_output,
+                              const View<const T>& grad_h_n, const View<const T>& grad_c_n,
+                              const RnnGradients<T>& gradients);
 
 }  // namespace fastrnn

@@ -5,7 +5,7 @@
 // mode is restored. A block gives bitwise what its steps give one by one. A Stream is for one thread at a time.
 //
 //   fastrnn::RnnOptions<float> options;  // an LSTM
-//   fastrnn::Stream<float> lstm(options, {fastrnn::view(w, 4 * H, I), fastrnn::view(r, 4 * H, H), fastrnn::view(b, 4 * H), {}});
+//   fastrnn::Stream<float> lstm(options, {view(w, 4 * H, I), view(r, 4 * H, H), view(b, 4 * H), {}});
 //   for (;;) lstm.step(x, y);  // x: inputs() values, y: hidden() values
 #pragma once
 

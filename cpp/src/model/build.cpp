@@ -14,7 +14,7 @@ namespace fastrnn {
 namespace {
 
 constexpr int64_t kMost = (int64_t(1) << 31) - 1;
-constexpr index kMostReach = index(1) << 20;  // steps that a window may reach back
+constexpr int64_t kMostWindow = int64_t(1) << 24;  // values that a window may span: a copy of the sequence's ends is made
 
 // What the layers before this one hand to it.
 struct Flow {
@@ -217,8 +217,8 @@ std::unique_ptr<Layer> make_conv(const Entry& e, Flow& flow) {
   shape.dilation = e.integer("dilation_rate");
   if (e.integer("groups") != 1) e.unsupported("groups", "1", std::to_string(e.integer("groups")));
   std::vector<float> kernel = e.tensor("kernel", {shape.kernel, shape.channels, shape.filters}), bias;
-  if ((shape.kernel - 1) * shape.dilation >= kMostReach)
-    e.unsupported("dilation_rate", "a window of at most 2^20 steps", std::to_string(shape.window()));
+  if ((shape.kernel - 1) * shape.channels > kMostWindow / shape.dilation)
+    e.unsupported("dilation_rate", "a window of at most 2^24 values", std::to_string(shape.window()) + " steps");
   if (e.flag("use_bias")) bias = e.tensor("bias", {shape.filters});
   const auto padding = ConvLayer::Padding(e.one_of("padding", {"valid", "same", "causal"}));
   flow.width = shape.filters;
@@ -311,7 +311,8 @@ Flow read_input(const TensorFile& file, const Json* shape, bool embedded, index*
   flow.ids = embedded;
   flow.time = embedded || rank == 3;
   if (embedded ? rank != 2 : rank != 2 && rank != 3) file.refuse("an input of " + std::to_string(rank) + " axes");
-  if (flow.time && !axes[1].is(Json::Kind::null) && !axes[1].integer(1, kMost, steps)) file.refuse("an input shape of no sense");
+  if (flow.time && !axes[1].is(Json::Kind::null) && !axes[1].integer(1, kMost, steps))
+    file.refuse("an input shape of no sense");
   if (!embedded && !axes[rank - 1].integer(1, kMost, &flow.width)) file.refuse("an input of an unknown number of features");
   return flow;
 }

@@ -75,7 +75,8 @@ void expect_size(const char* name, Index expected, Index got) {
 // Values that `batch` outputs take; sizes that overflow are refused.
 Index output_size(const fastrnn::Model& model, Index batch, Index steps) {
   const Index row = model.output_rows(steps) * model.outputs();  // both below 2^31
-  if (batch < 1 || batch > INT64_MAX / row) fail("run", "batch", "1 or more sequences that fit in memory", std::to_string(batch));
+  if (batch < 1 || batch > INT64_MAX / row)
+    fail("run", "batch", "1 or more sequences that fit in memory", std::to_string(batch));
   return batch * row;
 }
 
@@ -143,7 +144,8 @@ fastrnn_status fastrnn_stream_create(const fastrnn_recurrent* layer, fastrnn_str
     if (layer->struct_size != sizeof *layer)
       fail("stream", "struct_size", "what fastrnn_recurrent_init sets (the program's header is that of the library)",
            std::to_string(layer->struct_size));
-    if (layer->cell < 0 || layer->cell >= fastrnn::kCells) fail("stream", "cell", "a known cell", std::to_string(layer->cell));
+    if (layer->cell < 0 || layer->cell >= fastrnn::kCells)
+      fail("stream", "cell", "a known cell", std::to_string(layer->cell));
     constexpr int64_t kMost = int64_t(1) << 28;  // no product of sizes overflows
     for (const auto& [name, size] : {std::pair("inputs", layer->inputs), std::pair("hidden", layer->hidden)})
       if (size < 1 || size > kMost) fail("stream", name, "1 to 2^28", std::to_string(size));

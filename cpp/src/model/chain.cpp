@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/flush.hpp"
+
 namespace fastrnn {
 namespace {
 
@@ -26,6 +28,7 @@ index ModelStream::inputs() const noexcept { return state_->stages.front()->inpu
 index ModelStream::outputs() const noexcept { return state_->stages.back()->outputs; }
 
 void ModelStream::process(const float* x, index steps, float* y) noexcept {
+  const FlushDenormals mode;
   const auto& stages = state_->stages;
   if (stages.size() == 1) return stages.front()->process(x, steps, y);
   const index from = inputs(), to = outputs();

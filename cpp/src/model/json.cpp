@@ -122,9 +122,9 @@ class JsonReader {
     uint32_t code = 0;
     for (int i = 0; i < 4; ++i, ++at_) {
       const char c = peek();
-      const int digit = is_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-      if (digit < 0) fail("four hexadecimal digits");
-      code = code * 16 + uint32_t(digit);
+      const bool low = c >= 'a' && c <= 'f', high = c >= 'A' && c <= 'F';
+      if (!is_digit(c) && !low && !high) fail("four hexadecimal digits");
+      code = code * 16 + uint32_t(is_digit(c) ? c - '0' : c - (low ? 'a' : 'A') + 10);
     }
     return code;
   }

@@ -88,7 +88,8 @@ void Model::run_text(const std::string& utf8, float* y) const {
 
 ModelStream Model::stream() const {
   if (state_->takes_ids)
-    throw ModelError(ModelError::Kind::unsupported, "[stream] model: expected one that takes features, got one that takes ids");
+    throw ModelError(ModelError::Kind::unsupported,
+                     "[stream] model: expected one that takes features, got one that takes ids");
   std::vector<std::unique_ptr<Stage>> stages;
   for (const auto& layer : state_->layers) stages.push_back(layer->stage());
   return ModelStream(std::make_unique<ModelStream::State>(std::move(stages)));

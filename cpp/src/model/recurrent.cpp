@@ -95,7 +95,8 @@ void Recurrent::run(const Batch& in, bool flip, View<float> out) const {
 namespace {
 
 View<float> output_view(const Recurrent& cell, const Batch& batch, float* to, index width) {
-  View<float> out = cell.sequences ? writable_view(to, batch.rows, batch.steps, width) : writable_view(to, batch.rows, width);
+  View<float> out =
+      cell.sequences ? writable_view(to, batch.rows, batch.steps, width) : writable_view(to, batch.rows, width);
   out.shape[out.ndim - 1] = cell.hidden;
   return out;
 }
