@@ -71,7 +71,7 @@ def test_shared_library(tmp_path: Path) -> None:
     """It shows what the headers declare and nothing of its inside; C and C++ programs link and run with it."""
     native.require("nm")
     prefix = native.installed_shared()
-    (library,) = prefix.rglob("libfastrnn.*.*.*")
+    library = native.shared_library()
     listing = native.run("nm", "-DC", "--defined-only", library)
     shown = [line.split(maxsplit=2)[2] for line in listing.splitlines()]
     declared = re.findall(r"\b(fastrnn_\w+)\(", (prefix / "include/fastrnn/fastrnn.h").read_text(encoding="utf-8"))

@@ -164,7 +164,7 @@ def test_promises(tmp_path: Path) -> None:
 def refused(path: Path) -> str:
     """What the C example says of a file."""
     program = native.examples("c") / "streaming_filter"
-    done = subprocess.run([program, path], input=b"", capture_output=True, text=True)
+    done = subprocess.run([program, path], input="", capture_output=True, text=True)
     assert done.returncode == 1, done
     return done.stderr.strip()
 
@@ -244,7 +244,7 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "header beyond the file": (lambda file: struct.pack("<Q", BIG) + file[8:], "length of the header"),
     "cut tensors": (lambda file: file[:-1], "offsets outside the file"),
     "more bytes": (lambda file: file + b"\0", "bytes behind the tensors"),
-    "not JSON": (lambda file: file[:8] + b"!" + file[9:], "expected a value"),
+    "not JSON": (lambda file: file[:8] + b"!" + file[9:], "JSON with a value"),
     "deep": (lambda file: struct.pack("<Q", 100_000) + b"[" * 100_000, "nested less deeply"),
     "many": (lambda file: struct.pack("<Q", 4_000_001) + b"[" + b"0," * 2_000_000, "fewer values"),
     "twice": (lambda file: struct.pack("<Q", 13) + b'{"a":1,"a":2}', "every key once"),

@@ -240,9 +240,19 @@ std::unique_ptr<Layer> make_attention(const Entry& e, const Flow& flow) {
   return std::make_unique<AttentionLayer>(e.where, std::move(keys), Dense(width, 1, query.data(), {}, {}));
 }
 
+bool is_known(const std::string& kind) {
+  for (const char* known :
+       {"InputLayer", "Dropout", "SpatialDropout1D", "Embedding", "Dense", "Activation", "SimpleRNN", "LSTM", "GRU",
+        "Bidirectional", "Conv1D", "MaxPooling1D", "AveragePooling1D", "GlobalMaxPooling1D", "GlobalAveragePooling1D",
+        "Attention"})
+    if (kind == known) return true;
+  return false;
+}
+
 // The layer, or null where it does nothing in prediction; `flow` becomes what it hands on.
 std::unique_ptr<Layer> make_layer(const Entry& e, Flow& flow) {
   const std::string& kind = e.kind;
+  if (!is_known(kind)) e.unsupported("", "a layer that C++ runs (see fastrnn/model.hpp)", "another");
   if (kind == "InputLayer" || kind == "Dropout" || kind == "SpatialDropout1D") return nullptr;
   if (e.string("dtype") != "float32") e.unsupported("dtype", "float32", shown(e.string("dtype")));
   if (kind == "Embedding") {
@@ -277,11 +287,8 @@ std::unique_ptr<Layer> make_layer(const Entry& e, Flow& flow) {
     flow.time = e.flag("keepdims");
     return std::make_unique<GlobalPoolLayer>(e.where, kind == "GlobalMaxPooling1D");
   }
-  if (kind == "Attention") {
-    flow.time = false;
-    return make_attention(e, flow);
-  }
-  e.unsupported("", "a layer that C++ runs (see fastrnn/model.hpp)", shown(kind));
+  flow.time = false;
+  return make_attention(e, flow);
 }
 
 // The part of the file that describes the model, checked as far as its outer form goes.
