@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import threading
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import native_tools
 import rnn_cases
 from core_settings import SIZES, core, each_dtype, each_isa
 from fastrnn import activations, layers, reference
@@ -291,14 +290,7 @@ def test_read_only_out() -> None:
         Stream("lstm", W, R)(W, out=out)
 
 
-def test_real_time_promises(tmp_path: Path) -> None:
+def test_real_time_promises() -> None:
     """From C++: calls do not allocate, the caller's floating-point mode is left as it was, bad weights are refused."""
-    cmake, compiler = shutil.which("cmake"), shutil.which("c++") or shutil.which("g++")
-    if not cmake or not compiler:
-        pytest.skip("needs CMake and a C++ compiler")
-    source = Path(__file__).parent / "stream_promises"
-    configure = [cmake, "-S", str(source), "-B", str(tmp_path), "-DCMAKE_BUILD_TYPE=Release"]
-    subprocess.run(configure, check=True, capture_output=True)
-    subprocess.run([cmake, "--build", str(tmp_path), "-j2"], check=True, capture_output=True)
-    done = subprocess.run([str(tmp_path / "stream_promises")], capture_output=True, text=True)
+    done = subprocess.run([native_tools.programs() / "stream_promises"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

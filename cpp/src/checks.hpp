@@ -49,6 +49,20 @@ inline const char* activation_name(ActivationKind kind) {
   return names[int(kind)];
 }
 
+// With the parameters it has where none are given: as fastrnn.activations.DEFAULTS.
+template <class T>
+Activation<T> standard_activation(ActivationKind kind) {
+  switch (kind) {
+    case ActivationKind::hard_sigmoid: return {kind, T(1.0 / 6.0), T(0.5)};
+    case ActivationKind::leaky_relu: return {kind, T(0.2), 0};
+    case ActivationKind::scaled_tanh: return {kind, 1, 1};
+    case ActivationKind::elu:
+    case ActivationKind::affine:
+    case ActivationKind::thresholded_relu: return {kind, 1, 0};
+    default: return {kind, 0, 0};
+  }
+}
+
 template <class T>
 void expect_activation(const std::string& op, const std::string& argument, const Activation<T>& act) {
   const int kind = int(act.kind);

@@ -8,6 +8,7 @@
 #include "checks.hpp"
 #include "dispatch.hpp"
 #include "plan.hpp"
+#include "softmax.hpp"
 #include "threads.hpp"
 
 namespace fastrnn {
@@ -37,30 +38,6 @@ T dot(index n, const T* a, const T* b) {
     for (int k = 0; k < 8; ++k) sum[k] += a[i + k] * b[i + k];
   for (; i < n; ++i) sum[0] += a[i] * b[i];
   return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
-}
-
-// y = softmax of the valid x; zeros where not valid. Returns false if nothing is valid.
-template <class T>
-bool softmax_row(const KernelTable<T>& kernels, index n, const T* x, const bool* mask, T* y) {
-  bool any = false;
-  T top = 0;
-  for (index i = 0; i < n; ++i)
-    if (!mask || mask[i]) {
-      top = !any || !(x[i] <= top) ? x[i] : top;  // a NaN becomes the top and so reaches the result
-      any = true;
-    }
-  if (!any) {
-    std::fill_n(y, n, T(0));
-    return false;
-  }
-  kernels.exp_shifted(n, x, top, y);
-  T sum = 0;
-  for (index i = 0; i < n; ++i) {
-    if (mask && !mask[i]) y[i] = T(0);
-    sum += y[i];
-  }
-  for (index i = 0; i < n; ++i) y[i] /= sum;
-  return true;
 }
 
 }  // namespace

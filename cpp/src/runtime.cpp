@@ -12,10 +12,12 @@ namespace fastrnn {
 // One table per object that CMake built from kernels.cpp and reduced.cpp.
 extern const Kernels kernels_baseline;
 extern const ReducedKernels reduced_baseline;
-#if defined(FASTRNN_HAS_X86)
+#if defined(FASTRNN_HAS_avx2)
 extern const Kernels kernels_avx2;
-extern const Kernels kernels_avx512;
 extern const ReducedKernels reduced_avx2;
+#endif
+#if defined(FASTRNN_HAS_avx512)
+extern const Kernels kernels_avx512;
 extern const ReducedKernels reduced_avx512;
 #endif
 #if defined(FASTRNN_HAS_avx512_vnni)
@@ -36,10 +38,12 @@ struct Isa {
 
 const std::vector<Isa>& isas() {
   static const std::vector<Isa> list = {
-#if defined(FASTRNN_HAS_X86)
+#if defined(FASTRNN_HAS_avx512)
       {"avx512", &kernels_avx512, &reduced_avx512,
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")},
+#endif
+#if defined(FASTRNN_HAS_avx2)
       {"avx2", &kernels_avx2, &reduced_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
       {FASTRNN_BASELINE, &kernels_baseline, &reduced_baseline, true},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import losses as losses
     from . import metrics as metrics
     from . import models as models
+    from . import native as native
     from . import optimizers as optimizers
     from . import preprocessing as preprocessing
     from . import reference as reference
@@ -28,17 +29,18 @@ if TYPE_CHECKING:
     from . import zoo as zoo
     from .layers import Input
     from .models import Sequential
+    from .native import get_cmake_dir, get_include
 
     __version__: str
 
 _MODULES = {
     "activations", "backend", "callbacks", "cli", "constraints", "datasets", "functional", "initializers", "layers",
-    "losses", "metrics", "models", "optimizers", "preprocessing", "reference", "regularizers", "reports", "runtime",
-    "saving", "streaming", "training", "utils", "zoo",
+    "losses", "metrics", "models", "native", "optimizers", "preprocessing", "reference", "regularizers", "reports",
+    "runtime", "saving", "streaming", "training", "utils", "zoo",
 }  # fmt: skip
-_NAMES = {"Input": "layers", "Sequential": "models"}
+_NAMES = {"Input": "layers", "Sequential": "models", "get_cmake_dir": "native", "get_include": "native"}
 
-__all__ = ["Input", "Sequential", *sorted(_MODULES)]
+__all__ = ["Input", "Sequential", "get_cmake_dir", "get_include", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
@@ -63,4 +65,6 @@ def _version() -> str:
     try:
         return metadata.version("fastrnn")
     except metadata.PackageNotFoundError:  # run from the source tree
-        return "0.1.0"
+        from . import _core
+
+        return str(_core.version())

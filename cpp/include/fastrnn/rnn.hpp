@@ -8,11 +8,13 @@
 #include <memory>
 #include <string>
 
+#include "fastrnn/export.h"
 #include "fastrnn/types.hpp"
+#include "fastrnn/view.hpp"
 
 namespace fastrnn {
 
-struct TokenIndex;  // the distinct tokens of a batch, see src/token_index.hpp
+struct TokenIndex;  // the distinct tokens of a batch: internal, made by the Python layer
 
 template <class T>
 struct RnnOptions {
@@ -30,7 +32,7 @@ struct RnnOptions {
 // Weights in the order in which the kernels read them, for many forward calls with the same weights. A copy, cheap to
 // copy itself; it keeps to the instruction set that was in use when it was made. Throws std::invalid_argument.
 template <class T>
-class PackedWeights {
+class FASTRNN_API PackedWeights {
  public:
   struct State;
   PackedWeights() = default;
@@ -46,7 +48,7 @@ class PackedWeights {
 
 // W x + bias of every row of an embedding (V, I): what remains of the input product is then to pick rows.
 template <class T>
-class ProjectionTable {
+class FASTRNN_API ProjectionTable {
  public:
   struct State;
   ProjectionTable() = default;
@@ -100,7 +102,7 @@ struct RnnGradients {
 // weights. It refers to x (and distinct), which must stay alive and unchanged; the weights may change. Backward may
 // be called any number of times.
 template <class T>
-class Workspace {
+class FASTRNN_API Workspace {
  public:
   struct State;
   Workspace();
@@ -113,13 +115,14 @@ class Workspace {
 };
 
 template <class T>
-void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const RnnOutputs<T>& out,
-                 Workspace<T>* workspace = nullptr);
+FASTRNN_API void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& in, const RnnOutputs<T>& out,
+                             Workspace<T>* workspace = nullptr);
 
 // grad_output: as the output, or not given (zeros); grad_h_n, grad_c_n: (B, H) or not given.
 template <class T>
-void rnn_backward(const Workspace<T>& workspace, const View<const T>& grad_output, const View<const T>& grad_h_n,
-                  const View<const T>& grad_c_n, const RnnGradients<T>& gradients);
+FASTRNN_API void rnn_backward(const Workspace<T>& workspace, const View<const T>& grad_output,
+                              const View<const T>& grad_h_n, const View<const T>& grad_c_n,
+                              const RnnGradients<T>& gradients);
 
 // Two calls that do not need each other, such as the directions of a bidirectional layer. The results are bitwise those of
 // the calls one after the other; they run side by side, one thread each, where that is faster. Where both would throw, the

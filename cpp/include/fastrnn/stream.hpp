@@ -4,7 +4,8 @@
 // lock nor start threads nor throw. Denormal numbers are flushed to zero inside a call, and the caller's floating-point
 // mode is restored. A block gives bitwise what its steps give one by one. A Stream is for one thread at a time.
 //
-//   fastrnn::Stream<float> lstm(options, weights);
+//   fastrnn::RnnOptions<float> options;  // an LSTM
+//   fastrnn::Stream<float> lstm(options, {view(w, 4 * H, I), view(r, 4 * H, H), view(b, 4 * H), {}});
 //   for (;;) lstm.step(x, y);  // x: inputs() values, y: hidden() values
 #pragma once
 
@@ -27,7 +28,7 @@ struct StreamWeights {
 };
 
 template <class T>
-class Stream {
+class FASTRNN_API Stream {
  public:
   // Copies and packs the weights for the instruction set in use; the state is zero. Throws std::invalid_argument with a
   // message "[stream] argument: expected ..., got ..."; options.reverse must be false, batch_first does not matter.

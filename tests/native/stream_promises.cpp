@@ -4,13 +4,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "count_allocations.hpp"
 #include "fastrnn/runtime.hpp"
 #include "fastrnn/stream.hpp"
 #if defined(__SSE__)
@@ -21,7 +21,6 @@ using fastrnn::Cell;
 typedef fastrnn::index Index;  // as `index` it would meet the function of strings.h
 
 namespace {
-long allocations = 0;
 int failures = 0;
 
 void expect(bool holds, const char* what, const std::string& where) {
@@ -30,30 +29,6 @@ void expect(bool holds, const char* what, const std::string& where) {
   std::printf("%s: %s\n", where.c_str(), what);
 }
 }  // namespace
-
-#if defined(__GLIBC__)
-// Everything that allocates in this program ends here, operator new and the library's own calls alike.
-extern "C" {
-void* __libc_malloc(size_t);
-void* __libc_calloc(size_t, size_t);
-void* __libc_realloc(void*, size_t);
-void* __libc_memalign(size_t, size_t);
-void* malloc(size_t n) { return ++allocations, __libc_malloc(n); }
-void* calloc(size_t n, size_t m) { return ++allocations, __libc_calloc(n, m); }
-void* realloc(void* p, size_t n) { return ++allocations, __libc_realloc(p, n); }
-void* memalign(size_t a, size_t n) { return ++allocations, __libc_memalign(a, n); }
-void* aligned_alloc(size_t a, size_t n) { return ++allocations, __libc_memalign(a, n); }
-int posix_memalign(void** p, size_t a, size_t n) { return ++allocations, (*p = __libc_memalign(a, n)) ? 0 : 12; }
-}
-#else
-void* operator new(size_t n) {
-  ++allocations;
-  if (void* p = std::malloc(n ? n : 1)) return p;
-  throw std::bad_alloc();
-}
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-#endif
 
 namespace {
 
