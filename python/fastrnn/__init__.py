@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import runtime as runtime
     from . import saving as saving
     from . import streaming as streaming
+    from . import torch as torch
     from . import utils as utils
     from . import zoo as zoo
     from .layers import Input
@@ -36,13 +37,14 @@ _MODULES = {
     "losses", "metrics", "models", "optimizers", "preprocessing", "reference", "regularizers", "reports", "runtime",
     "saving", "streaming", "training", "utils", "zoo",
 }  # fmt: skip
+_EXTRAS = {"torch"}  # they need a package that may not be there: not part of `import *`
 _NAMES = {"Input": "layers", "Sequential": "models"}
 
 __all__ = ["Input", "Sequential", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _EXTRAS:
         return importlib.import_module(f".{name}", __name__)
     if name in _NAMES:
         return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
@@ -54,7 +56,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return sorted({*globals(), *__all__, *_EXTRAS, "__version__"})
 
 
 def _version() -> str:
