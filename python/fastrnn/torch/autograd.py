@@ -72,8 +72,8 @@ def _stack(parts: Sequence[Array]) -> Tensor:
 class Recurrence(Function):
     """`run` with gradients of x, the initial states and the weights.
 
-    Only x has to stay as it was until backward (autograd's version check sees that it does): the workspaces hold a copy of
-    the weights in the kernels' order.
+    Only x has to stay as it was until backward (autograd's version check sees that it does): the workspaces hold a copy
+    of the weights in the kernels' order.
     """
 
     @staticmethod
@@ -120,8 +120,8 @@ class Recurrence(Function):
 
 
 def _differentiated_once(cell: str, grads: list[Tensor | None]) -> list[Tensor | None]:
-    """The same gradients, which raise where somebody differentiates them: without that they would count as constants, and
-    a gradient penalty would silently be left out."""
+    """The same gradients, which raise where somebody differentiates them: without that they would count as constants,
+    and a gradient penalty would silently be left out."""
     there = [g.requires_grad_() for g in grads if g is not None]
     guarded = iter(_Once.apply(cell, *there))  # type: ignore[no-untyped-call]
     return [None if g is None else next(guarded) for g in grads]

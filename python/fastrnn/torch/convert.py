@@ -1,7 +1,8 @@
 """Recurrent modules of PyTorch to the layers of `fastrnn.layers` and back, with their weights.
 
-PyTorch: gates i f g o and r z n, weight_ih (G*H, I), two biases. Keras and so the layers: gates i f c o and z r h, kernel
-(I, G*U), one bias but for a GRU with reset_after. layers/gates.py has the table; here are the biases and the structure.
+PyTorch: gates i f g o and r z n, weight_ih (G*H, I), two biases. Keras and so the layers: gates i f c o and z r h,
+kernel (I, G*U), one bias but for a GRU with reset_after. layers/gates.py has the table; here are the biases and the
+structure.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ _MODULES: dict[str, type[Kernels]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 
 
 def to_layers(module: nn.Module, *, return_sequences: bool = True) -> list[L.Layer]:
-    """The layers of `fastrnn.layers` that compute what `module` does, with copies of its weights, to be used alone or in a
-    `Sequential`: a SimpleRNN, LSTM or GRU for each layer, in a Bidirectional where it has two directions, with Dropout
-    between them where it has dropout. They are batch-first, whatever the module is.
+    """The layers of `fastrnn.layers` that compute what `module` does, with copies of its weights.
+
+    A SimpleRNN, LSTM or GRU for each layer of the module, in a Bidirectional where it has two directions, with Dropout
+    between them where it has dropout; for a `Sequential`, or alone. They are batch-first, whatever the module is.
 
     An LSTM or RNN of PyTorch has two biases that are only ever added; the layer gets their sum.
 
@@ -51,16 +53,17 @@ def to_layers(module: nn.Module, *, return_sequences: bool = True) -> list[L.Lay
     options = {"activation": module.nonlinearity} if isinstance(module, nn.RNN) else {}
     directions = 2 if module.bidirectional else 1
     result: list[L.Layer] = []
+    layer_class: Any = _LAYERS[kind]
     for index in range(module.num_layers):
         sequences = return_sequences or index < module.num_layers - 1
-        layer: L.Layer = _LAYERS[kind](
+        layer: L.Layer = layer_class(
             module.hidden_size, use_bias=module.bias, return_sequences=sequences, dtype=dtype, **options
         )
         if module.bidirectional:
             layer = L.Bidirectional(layer)
         layer.build((None, None, module.input_size if index == 0 else directions * module.hidden_size))
         given = weights[index * directions : (index + 1) * directions]
-        layer.set_weights([w for one in given for w in _keras_weights(_LAYERS[kind].cell, one)])
+        layer.set_weights([w for one in given for w in _keras_weights(layer_class.cell, one)])
         if index and module.dropout:
             result.append(L.Dropout(module.dropout))
         result.append(layer)
@@ -68,15 +71,15 @@ def to_layers(module: nn.Module, *, return_sequences: bool = True) -> list[L.Lay
 
 
 def from_layers(layers: L.Layer | Iterable[L.Layer]) -> RNN | LSTM | GRU:
-    """The `fastrnn.torch.RNN`, `LSTM` or `GRU` (batch_first) that computes what the recurrent `layers` do one after another,
-    with copies of their weights; the inverse of `to_layers`. `restore` makes it a module of torch.nn.
+    """The `fastrnn.torch.RNN`, `LSTM` or `GRU` that computes what `layers` do one after another, with copies of their
+    weights: the inverse of `to_layers`. It has batch_first=True; `restore` makes it a module of torch.nn.
 
-    Bias of an LSTM or SimpleRNN: bias_ih is the layer's, bias_hh zero. Regularizers, constraints and initializers have no
-    counterpart in the module and are left behind.
+    Bias of an LSTM or SimpleRNN: bias_ih is the layer's, bias_hh zero. Regularizers, constraints and initializers have
+    no counterpart in the module and are left behind.
 
     Args:
-        layers: built layers of the same kind and size (SimpleRNN, LSTM, GRU, or each in a Bidirectional), with Dropout of
-            one rate between them or none.
+        layers: built layers of the same kind and size (SimpleRNN, LSTM, GRU, or each in a Bidirectional), with Dropout
+            of one rate between them or none.
 
     Raises:
         TypeError, ValueError: layers that PyTorch's module cannot express, named with the reason.
@@ -152,10 +155,11 @@ def _parts(layers: Sequence[Any]) -> tuple[list[tuple[Recurrent, ...]], float]:
 def _check(where: str, layer: Recurrent, direction: int, first: Recurrent | None, *, sequences: bool) -> None:
     if not layer.built:
         raise ValueError(f"{where}: expected a built layer, got one without weights")
+    gate = getattr(layer, "recurrent_activation", None)
     activations = ("tanh", "relu") if layer.cell == "rnn" else ("tanh",)
     wanted: list[tuple[str, Any, tuple[Any, ...]]] = [
         ("activation", layer.activation.name, activations),
-        ("recurrent_activation", getattr(getattr(layer, "recurrent_activation", None), "name", "sigmoid"), ("sigmoid",)),
+        ("recurrent_activation", "sigmoid" if gate is None else gate.name, ("sigmoid",)),
         ("reset_after", getattr(layer, "reset_after", True), (True,)),
         ("go_backwards", layer.go_backwards, (direction == 1,)),
         ("stateful", layer.stateful, (False,)),

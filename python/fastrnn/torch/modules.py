@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from .autograd import Layer, Recurrence, array, run
+from .packed import Places, pack, pad
 from .packing import Frozen
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -112,16 +113,17 @@ def _suits(module: Kernels, input: Any, hx: Any, states: list[Any], weights: Seq
     x = input.data if packed else input
     first = weights[0][0]
     tensors = [x, *states, *(w for given in weights for w in given)]
-    if not all(type(t) in _PLAIN and t.is_cpu and t.dtype is first.dtype and t.layout is torch.strided for t in tensors):
+    if not all(type(t) in _PLAIN and t.is_cpu and t.layout is torch.strided for t in tensors):
         return False
     if (
-        first.dtype not in (torch.float32, torch.float64)
+        any(t.dtype is not first.dtype for t in tensors)
+        or first.dtype not in (torch.float32, torch.float64)
         or x.dim() not in ((2,) if packed else (2, 3))
         or x.numel() == 0
         or x.shape[-1] != module.input_size
         or module.proj_size
         or torch.is_autocast_enabled("cpu")
-        or torch.jit.is_tracing()
+        or torch._C._get_tracing_state() is not None
         or _functorch()
         or _dispatch_modes()
         or forward_ad._current_level >= 0
@@ -153,7 +155,7 @@ def _outside_compilation(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.cache
 def _disabled(function: Callable[..., Any]) -> Callable[..., Any]:
-    disabled: Callable[..., Any] = torch.compiler.disable(function)
+    disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return disabled
 
 
@@ -162,9 +164,9 @@ def _forward(module: Kernels, input: Any, states: list[Tensor], weights: list[li
         order, back = input.sorted_indices, input.unsorted_indices
         if order is not None:
             states = [state.index_select(1, order) for state in states]
-        x, lengths = pad_packed_sequence(PackedSequence(input.data, input.batch_sizes))
-        output, finals = _stack_of_layers(module, x, states, weights, False, lengths)
-        data = pack_padded_sequence(output, lengths).data
+        places = Places.of(input.batch_sizes)
+        output, finals = _stack_of_layers(module, pad(input.data, places), states, weights, False, places)
+        data = pack(output, places)
         if back is not None:
             finals = [final.index_select(1, back) for final in finals]
         return PackedSequence(data, input.batch_sizes, order, back), _hidden(module, finals)
@@ -187,13 +189,13 @@ def _stack_of_layers(
     states: list[Tensor],
     weights: list[list[Tensor]],
     batch_first: bool,
-    lengths: Tensor | None,
+    places: Places | None,
 ) -> tuple[Tensor, list[Tensor]]:
     """The last layer's output, and the final states (L*D, B, H) of all."""
     directions = 2 if module.bidirectional else 1
     layer = Layer(
         module._cell, getattr(module, "nonlinearity", None), module.hidden_size, directions, batch_first,
-        None if lengths is None else array(lengths),
+        None if places is None else array(places.lengths),
     )  # fmt: skip
     tensors = [x, *states, *(w for given in weights for w in given)]
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
@@ -206,7 +208,7 @@ def _stack_of_layers(
     finals = []
     for start in range(0, len(weights), directions):
         if start and module.training and module.dropout:
-            x = x * _noise(module.dropout, x, batch_first, lengths)
+            x = x * _noise(module.dropout, x, batch_first, places)
         part, initial = given[start : start + directions], [state[start : start + directions] for state in states]
         if differentiable:
             flat = [w for one in part for w in one]
@@ -217,15 +219,14 @@ def _stack_of_layers(
     return x, [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*finals, strict=True)]
 
 
-def _noise(rate: float, x: Tensor, batch_first: bool, lengths: Tensor | None) -> Tensor:
-    """Dropout's factors for x, drawn as torch.nn draws them (time first, a PackedSequence without its padding), so that a
-    seed gives the same ones."""
+def _noise(rate: float, x: Tensor, batch_first: bool, places: Places | None) -> Tensor:
+    """Dropout's factors for x, drawn as torch.nn draws them (time first, a PackedSequence without its padding), so that
+    a seed gives the same ones."""
     if rate == 1:
         return torch.zeros((), dtype=x.dtype)
-    if lengths is not None:
-        sizes = pack_padded_sequence(x.detach(), lengths)
-        drawn = torch.empty_like(sizes.data).bernoulli_(1 - rate).div_(1 - rate)
-        return pad_packed_sequence(PackedSequence(drawn, sizes.batch_sizes))[0]
+    if places is not None:
+        drawn = torch.empty((len(places.rows), x.shape[2]), dtype=x.dtype).bernoulli_(1 - rate).div_(1 - rate)
+        return pad(drawn, places)
     first, second = (x.shape[1], x.shape[0]) if batch_first else x.shape[:2]
     noise = torch.empty((first, second, x.shape[2]), dtype=x.dtype).bernoulli_(1 - rate).div_(1 - rate)
     return noise.transpose(0, 1) if batch_first else noise

@@ -15,7 +15,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Frozen:
-    """The packed weights of one module, made anew when a weight is another tensor, has moved or has counted a change."""
+    """The packed weights of one module, made anew when a weight is another tensor, has moved or counted a change."""
 
     def __init__(self, precision: str | None) -> None:
         self.precision = precision
@@ -44,9 +44,9 @@ def _version(tensor: Tensor) -> int:
 def freeze(model: M, precision: str | None = None) -> M:
     """Pack the recurrent weights of `model` once instead of at each call, for prediction. Returns `model`.
 
-    Pays for few rows and steps, where packing costs as much as the call. Calls that need gradients are as before, with the
-    weights themselves. The weights are packed again when PyTorch has counted a change (an optimizer, load_state_dict,
-    copy_ ...). Changes that it does not count, through `.data` or a NumPy view, need another `freeze`.
+    Pays for few rows and steps, where packing costs as much as the call. Calls that need gradients are as before, with
+    the weights themselves. The weights are packed again when PyTorch has counted a change (an optimizer,
+    load_state_dict, copy_ ...). Changes that it does not count, through `.data` or a NumPy view, need another `freeze`.
 
     Args:
         model: a module with layers of this package in it, or one of them.

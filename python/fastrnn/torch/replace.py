@@ -18,17 +18,18 @@ from .modules import GRU, LSTM, RNN, Kernels
 
 M = TypeVar("M", bound=nn.Module)
 
-_FAST: dict[type, type] = {nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU}
+_FAST: dict[type[nn.Module], type[nn.Module]] = {nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU}
 _PLAIN = {fast: plain for plain, fast in _FAST.items()}
 
 
 def accelerate(model: M, *, strict: bool = False) -> M:
     """Let every torch.nn.RNN, LSTM and GRU in `model`, itself included, run on fastrnn's kernels. Returns `model`.
 
-    In place: the modules become instances of `fastrnn.torch.RNN`, `LSTM` and `GRU`, with the same Parameter objects, so an
-    optimizer made before goes on. Subclasses are replaced as well (their super().forward is then fastrnn's), parametrized
-    modules too. What cannot be replaced stays as it is, and a warning names it with the reason: projections, another
-    device or dtype than float32 and float64 on the CPU, scripted or quantized modules, a forward replaced on the instance.
+    In place: the modules become instances of `fastrnn.torch.RNN`, `LSTM` and `GRU`, with the same Parameter objects, so
+    an optimizer made before goes on. Subclasses are replaced as well (their super().forward is then fastrnn's), and
+    parametrized modules. What cannot be replaced stays as it is, and a warning names it with the reason: projections,
+    another device or dtype than float32 and float64 on the CPU, scripted or quantized modules, a forward set on the
+    instance.
 
     Args:
         model: any torch.nn.Module.
@@ -41,7 +42,8 @@ def accelerate(model: M, *, strict: bool = False) -> M:
         raise TypeError(f"[accelerate] model: expected a torch.nn.Module, got {type(model).__name__}")
     if not isinstance(strict, bool):
         raise TypeError(f"[accelerate] strict: expected True or False, got {strict!r}")
-    found, done, refused = [], 0, []
+    found: list[nn.Module] = []
+    done, refused = 0, []
     for name, module in model.named_modules():
         reason = _reason(module)
         if isinstance(module, Kernels):
@@ -52,7 +54,7 @@ def accelerate(model: M, *, strict: bool = False) -> M:
             found.append(module)
     if not found and not done and not refused:
         words = "a module with a torch.nn.RNN, LSTM or GRU in it"
-        raise ValueError(f"[accelerate] model: {words.join(('expected ', ', got '))}{type(model).__name__} without one")
+        raise ValueError(f"[accelerate] model: expected {words}, got {type(model).__name__} without one")
     if refused and (strict or not (found or done)):
         raise ValueError(f"[accelerate] {'; '.join(refused)}")
     for module in found:
@@ -78,7 +80,7 @@ def restore(model: M) -> M:
         if isinstance(module, Kernels):
             plain = _plain_class(module, type(module))
             if plain is None:
-                words = f"a module that accelerate replaced, got a {type(module).__name__}, a subclass of fastrnn.torch's"
+                words = f"a module that accelerate replaced, got a {type(module).__name__} derived from fastrnn.torch"
                 raise ValueError(f"[restore] {name or 'model'}: expected {words}")
             classes.append((module, plain))
     for module, plain in classes:
@@ -159,5 +161,5 @@ def _reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
 
 
 def _blank(cls: type) -> Any:
-    fast = _with_kernels(cls)
+    fast: Any = _with_kernels(cls)
     return fast.__new__(fast)
