@@ -19,6 +19,14 @@ import fastrnn.torch as ft  # noqa: E402
 CELLS = ("RNN", "LSTM", "GRU")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Tagger(nn.Module):
     """Three recurrent layers, one of them used twice, one inside a list."""
 

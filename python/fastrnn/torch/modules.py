@@ -30,7 +30,6 @@ class Kernels(nn.RNNBase):
     """
 
     _cell: ClassVar[str]
-    _plain: ClassVar[type[nn.RNNBase]]  # the module of torch.nn
     _frozen: Frozen | None = None
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -43,14 +42,15 @@ class Kernels(nn.RNNBase):
 
     def __prepare_scriptable__(self) -> nn.Module:
         """torch.jit.script compiles torch.nn's own forward."""
-        self.__class__ = self._plain  # type: ignore[assignment]
-        return self
+        from .replace import restore
+
+        return restore(self)
 
 
 class RNN(Kernels, nn.RNN):
     """torch.nn.RNN on fastrnn's kernels; the same arguments, parameters and results."""
 
-    _cell, _plain = "rnn", nn.RNN
+    _cell = "rnn"
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True,
@@ -70,7 +70,7 @@ class LSTM(Kernels, nn.LSTM):
         ValueError: proj_size other than 0, which the kernels do not have.
     """
 
-    _cell, _plain = "lstm", nn.LSTM
+    _cell = "lstm"
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
@@ -87,7 +87,7 @@ class LSTM(Kernels, nn.LSTM):
 class GRU(Kernels, nn.GRU):
     """torch.nn.GRU on fastrnn's kernels; the same arguments, parameters and results."""
 
-    _cell, _plain = "gru", nn.GRU
+    _cell = "gru"
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
@@ -113,6 +113,8 @@ def _suits(module: Kernels, input: Any, hx: Any, states: list[Any], weights: Seq
     x = input.data if packed else input
     first = weights[0][0]
     tensors = [x, *states, *(w for given in weights for w in given)]
+    if torch._C._get_tracing_state() is not None or _functorch() or _dispatch_modes() or forward_ad._current_level >= 0:
+        return False
     if not all(type(t) in _PLAIN and t.is_cpu and t.layout is torch.strided for t in tensors):
         return False
     if (
@@ -120,15 +122,13 @@ def _suits(module: Kernels, input: Any, hx: Any, states: list[Any], weights: Seq
         or first.dtype not in (torch.float32, torch.float64)
         or x.dim() not in ((2,) if packed else (2, 3))
         or x.numel() == 0
-        or x.shape[-1] != module.input_size
         or module.proj_size
         or torch.is_autocast_enabled("cpu")
-        or torch._C._get_tracing_state() is not None
-        or _functorch()
-        or _dispatch_modes()
-        or forward_ad._current_level >= 0
     ):
         return False
+    if x.shape[-1] != module.input_size:
+        # raises; torch.nn.LSTM leaves it out for a PackedSequence, and computes with what lies beyond
+        module.check_input(x, input.batch_sizes if packed else None)
     if not states:
         return hx is None
     count = 2 if module._cell == "lstm" else 1
@@ -195,7 +195,7 @@ def _stack_of_layers(
     directions = 2 if module.bidirectional else 1
     layer = Layer(
         module._cell, getattr(module, "nonlinearity", None), module.hidden_size, directions, batch_first,
-        None if places is None else array(places.lengths),
+        None if places is None else places.lengths,
     )  # fmt: skip
     tensors = [x, *states, *(w for given in weights for w in given)]
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)

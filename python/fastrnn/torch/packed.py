@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -17,14 +19,15 @@ class Places(NamedTuple):
     """Where the rows of a packed tensor stand in a padded one, (T, B) in one axis."""
 
     rows: Tensor  # (N,) int64
-    lengths: Tensor  # (B,) int64
+    lengths: npt.NDArray[np.int64]  # (B,)
     steps: int
 
     @classmethod
     def of(cls, batch_sizes: Tensor) -> Places:
         """batch_sizes (T,): the sequences that have a step t, as in a PackedSequence."""
-        valid = torch.arange(int(batch_sizes[0])) < batch_sizes[:, None]
-        return cls(valid.flatten().nonzero().flatten(), valid.sum(0), len(batch_sizes))
+        sizes = batch_sizes.numpy()
+        valid = np.arange(sizes[0]) < sizes[:, None]
+        return cls(torch.from_numpy(np.flatnonzero(valid)), valid.sum(0), len(sizes))
 
 
 def pad(data: Tensor, places: Places) -> Tensor:

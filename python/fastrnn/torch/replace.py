@@ -19,6 +19,7 @@ from .modules import GRU, LSTM, RNN, Kernels
 M = TypeVar("M", bound=nn.Module)
 
 _FAST: dict[type[nn.Module], type[nn.Module]] = {nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU}
+_KINDS = (nn.RNN, nn.LSTM, nn.GRU)
 _PLAIN = {fast: plain for plain, fast in _FAST.items()}
 
 
@@ -50,7 +51,7 @@ def accelerate(model: M, *, strict: bool = False) -> M:
             done += 1
         elif reason:
             refused.append(f"{name or 'model'} ({_kind(module)}): {reason}")
-        elif isinstance(module, tuple(_FAST)):
+        elif isinstance(module, _KINDS):
             found.append(module)
     if not found and not done and not refused:
         words = "a module with a torch.nn.RNN, LSTM or GRU in it"
@@ -100,7 +101,7 @@ def _reason(module: nn.Module) -> str | None:
             return "expected a module in Python, got a scripted one"
         if type(module).__module__.startswith("torch.ao."):
             return "expected float weights, got a quantized module"
-    if not isinstance(module, tuple(_FAST)) or isinstance(module, Kernels):
+    if not isinstance(module, _KINDS) or isinstance(module, Kernels):
         return None
     if getattr(module, "proj_size", 0):
         return f"expected proj_size=0, got {module.proj_size}"
@@ -151,7 +152,7 @@ def _with_kernels(cls: type) -> type:
     fast = next(_FAST[base] for base in cls.__mro__ if base in _FAST)
     body: dict[str, Any] = {
         "__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__,
-        "_accelerated_from": cls, "_plain": cls, "__reduce_ex__": _reduce,
+        "_accelerated_from": cls, "__reduce_ex__": _reduce,
     }  # fmt: skip
     return type(cls.__name__, (cls, fast), body)
 
