@@ -13,20 +13,25 @@ if TYPE_CHECKING:
     from . import datasets as datasets
     from . import functional as functional
     from . import initializers as initializers
+    from . import keras as keras
     from . import layers as layers
     from . import losses as losses
     from . import metrics as metrics
     from . import models as models
     from . import native as native
+    from . import onnx as onnx
     from . import optimizers as optimizers
     from . import preprocessing as preprocessing
     from . import reference as reference
     from . import regularizers as regularizers
     from . import runtime as runtime
     from . import saving as saving
+    from . import sklearn as sklearn
     from . import streaming as streaming
+    from . import torch as torch
     from . import utils as utils
     from . import zoo as zoo
+    from .keras import load as load_keras
     from .layers import Input
     from .models import Sequential
     from .native import get_cmake_dir, get_include
@@ -38,16 +43,26 @@ _MODULES = {
     "losses", "metrics", "models", "native", "optimizers", "preprocessing", "reference", "regularizers", "reports",
     "runtime", "saving", "streaming", "training", "utils", "zoo",
 }  # fmt: skip
-_NAMES = {"Input": "layers", "Sequential": "models", "get_cmake_dir": "native", "get_include": "native"}
+# They need a package that may not be there: not part of `import *`.
+_EXTRAS = {"keras", "onnx", "sklearn", "torch"}
+# name: (module, its name there)
+_NAMES = {
+    "Input": ("layers", "Input"),
+    "Sequential": ("models", "Sequential"),
+    "get_cmake_dir": ("native", "get_cmake_dir"),
+    "get_include": ("native", "get_include"),
+    "load_keras": ("keras", "load"),
+}
 
 __all__ = ["Input", "Sequential", "get_cmake_dir", "get_include", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _EXTRAS:
         return importlib.import_module(f".{name}", __name__)
     if name in _NAMES:
-        return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+        module, inner = _NAMES[name]
+        return getattr(importlib.import_module(f".{module}", __name__), inner)
     if name == "__version__":
         value = _version()
         globals()["__version__"] = value
@@ -56,7 +71,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return sorted({*globals(), *__all__, *_EXTRAS, *_NAMES, "__version__"})
 
 
 def _version() -> str:
