@@ -81,9 +81,7 @@ def make(cell: str, **options: Any) -> Any:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("sequences", "backwards", "masked", "zero"), list(product((False, True), repeat=4)))
 def test_layers(cell: str, sequences: bool, backwards: bool, masked: bool, zero: bool) -> None:
-    layer = make(
-        cell, return_sequences=sequences, go_backwards=backwards, zero_output_for_mask=zero, return_state=True
-    )
+    layer = make(cell, return_sequences=sequences, go_backwards=backwards, zero_output_for_mask=zero, return_state=True)
     compare(layer, KINDS[cell], **({"mask": MASK} if masked else {}))
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import datasets as datasets
     from . import functional as functional
     from . import initializers as initializers
+    from . import keras as keras
     from . import layers as layers
     from . import losses as losses
     from . import metrics as metrics
@@ -26,26 +27,29 @@ if TYPE_CHECKING:
     from . import streaming as streaming
     from . import utils as utils
     from . import zoo as zoo
+    from .keras import load as load_keras
     from .layers import Input
     from .models import Sequential
 
     __version__: str
 
 _MODULES = {
-    "activations", "backend", "callbacks", "cli", "constraints", "datasets", "functional", "initializers", "layers",
-    "losses", "metrics", "models", "optimizers", "preprocessing", "reference", "regularizers", "reports", "runtime",
-    "saving", "streaming", "training", "utils", "zoo",
+    "activations", "backend", "callbacks", "cli", "constraints", "datasets", "functional", "initializers", "keras",
+    "layers", "losses", "metrics", "models", "optimizers", "preprocessing", "reference", "regularizers", "reports",
+    "runtime", "saving", "streaming", "training", "utils", "zoo",
 }  # fmt: skip
-_NAMES = {"Input": "layers", "Sequential": "models"}
+# name: (module, its name there)
+_NAMES = {"Input": ("layers", "Input"), "Sequential": ("models", "Sequential"), "load_keras": ("keras", "load")}
 
-__all__ = ["Input", "Sequential", *sorted(_MODULES)]
+__all__ = ["Input", "Sequential", "load_keras", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name in _NAMES:
-        return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+        module, name = _NAMES[name]
+        return getattr(importlib.import_module(f".{module}", __name__), name)
     if name == "__version__":
         value = _version()
         globals()["__version__"] = value

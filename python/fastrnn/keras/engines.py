@@ -33,9 +33,10 @@ class NumpyEngine:
         recurrent_mask: Any,
     ) -> tuple[Any, list[Any]]:
         """The output and the final states. Raises Unsupported for what the kernels cannot do."""
-        kernel, recurrent_kernel, bias = (None if w is None else self._array("weights", w) for w in weights)
-        x, steps = self._array("inputs", x), None if mask is None else self._array("mask", mask)
+        x, kernel, recurrent_kernel = self._array("inputs", x), *(self._array("weights", w) for w in weights[:2])
+        bias = None if weights[2] is None else self._array("weights", weights[2])
         rest = [self._array("initial state", state) for state in states]
+        steps = None if mask is None else self._array("mask", mask)
         factors = None if recurrent_mask is None else self._array("recurrent dropout", recurrent_mask)
         check(x.shape, str(kernel.dtype), recurrent_kernel.shape, [s.shape for s in rest], steps)
         dtype = kernel.dtype

@@ -253,8 +253,8 @@ class _Hooks:
         self.calls[recurrence.cell] += 1
         return (y[:, -1], y, finals) if recurrence.return_sequences else (y, y[:, None], finals)
 
-    def _options(self, activation: Any, recurrent_activation: Any) -> dict[str, str]:
-        options = {}
+    def _options(self, activation: Any, recurrent_activation: Any) -> dict[str, Any]:
+        options: dict[str, Any] = {}
         given = {"activation": activation, "recurrent_activation": recurrent_activation}
         for what, function in given.items():
             if function is None:

@@ -1,4 +1,4 @@
-"""One recurrent layer as Keras means it, on arrays: its weights' layouts, masks, orders of output; forward and backward.
+"""One recurrent layer as Keras means it, on arrays: weights' layouts, masks, orders of output; forward and backward.
 
 Not here: what Keras hands over (hooks.py), tensors and autograd (torch_engine.py).
 """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch.autograd.function import once_differentiable
-
 from .engines import Unsupported, check
-from .recurrence import Recurrence
+from .recurrence import Array, Recurrence
+
+# Any, so that the types check alike with and without PyTorch installed.
+torch: Any = importlib.import_module("torch")
+_once_differentiable: Any = importlib.import_module("torch.autograd.function").once_differentiable
 
 
 class TorchEngine:
@@ -32,20 +34,17 @@ class TorchEngine:
         """The output and the final states. Raises Unsupported for what the kernels cannot do."""
         if _traced():
             raise Unsupported("a traced or transformed call")
-        kernel, recurrent_kernel, bias = (None if w is None else self._tensor("weights", w) for w in weights)
-        x, steps = self._tensor("inputs", x), None if mask is None else self._tensor("mask", mask)
+        x, kernel, recurrent_kernel = self._tensor("inputs", x), *(self._tensor("weights", w) for w in weights[:2])
+        bias = None if weights[2] is None else self._tensor("weights", weights[2])
         rest = [self._tensor("initial state", state) for state in states]
+        steps = None if mask is None else self._tensor("mask", mask)
         factors = None if recurrent_mask is None else self._tensor("recurrent dropout", recurrent_mask)
-        dtype = kernel.dtype
-        shapes = [state.shape for state in rest]
-        check(x.shape, str(dtype).removeprefix("torch."), recurrent_kernel.shape, shapes, steps)
-        given = [x.to(dtype), kernel, recurrent_kernel, bias, *(state.to(dtype) for state in rest)]
-        constants = (
-            None if steps is None else steps.to(torch.bool).numpy(),
-            None if factors is None else factors.numpy(),
-        )
+        dtype = str(kernel.dtype).removeprefix("torch.")
+        check(x.shape, dtype, recurrent_kernel.shape, [state.shape for state in rest], steps)
+        given = [x.to(kernel.dtype), kernel, recurrent_kernel, bias, *(state.to(kernel.dtype) for state in rest)]
+        constants = (None if steps is None else steps.bool().numpy(), None if factors is None else factors.numpy())
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-            y, *finals = _Function.apply(recurrence, constants, *given)  # type: ignore[no-untyped-call]
+            y, *finals = _Function.apply(recurrence, constants, *given)
         else:
             y, *finals = _forward(recurrence, constants, given, False)[0]
         return y, finals
@@ -63,16 +62,23 @@ class TorchEngine:
 def _traced() -> bool:
     """Is somebody writing the operations down (compile, export, jit) or transforming them (torch.func)?"""
     transformed = getattr(torch._C, "_are_functorch_transforms_active", bool)
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or bool(transformed())
+    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed())
 
 
 def _forward(recurrence: Recurrence, constants: tuple[Any, Any], given: Sequence[Any], training: bool) -> Any:
-    x, kernel, recurrent_kernel, bias, *states = (None if t is None else t.detach().numpy() for t in given)
-    y, finals, saved = recurrence.forward(x, (kernel, recurrent_kernel, bias), states, *constants, training)
+    arrays: list[Any] = [None if t is None else t.detach().numpy() for t in given]
+    y, finals, saved = recurrence.forward(arrays[0], tuple(arrays[1:4]), arrays[4:], *constants, training)
     return tuple(torch.from_numpy(array) for array in (y, *finals)), saved
 
 
-class _Function(torch.autograd.Function):
+def _backward(ctx: Any, *grads: Any) -> Any:
+    _ = ctx.saved_tensors  # torch's complaint if x has been changed
+    arrays: list[Array | None] = [None if g is None else g.numpy() for g in grads]
+    gradients = ctx.recurrence.backward(ctx.saved, arrays[0], arrays[1:], ctx.needs_input_grad[2])
+    return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)
+
+
+class _Function(torch.autograd.Function):  # type: ignore[misc]
     """`Recurrence` for autograd. Differentiable once."""
 
     @staticmethod
@@ -84,10 +90,4 @@ class _Function(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         return results
 
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_y: Any, *grad_states: Any) -> Any:
-        _ = ctx.saved_tensors
-        grad_y, *rest = (None if g is None else g.numpy() for g in (grad_y, *grad_states))
-        gradients = ctx.recurrence.backward(ctx.saved, grad_y, rest, ctx.needs_input_grad[2])
-        return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)
+    backward = staticmethod(_once_differentiable(_backward))
