@@ -143,7 +143,8 @@ def test_layers_of_one_class_keep_their_order(tmp_path: Path) -> None:
     assert [layer.name for layer in both_ways(model, draw(), tmp_path).layers] == list("zyxa")
 
 
-def test_float64_and_a_model_built_by_its_first_call(tmp_path: Path) -> None:
+def test_float64_and_a_model_built_by_its_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keras.src.backend.config._FLOATX", "float64")  # or Keras rounds between operations
     model = keras.Sequential([L.LSTM(U, return_sequences=True, dtype="float64"), L.Dense(2, dtype="float64")])
     x = np.random.default_rng(0).normal(size=(B, T, I))
     model(x)
@@ -219,7 +220,7 @@ def refused(model: Any, words: str, folder: Path) -> None:
     (lambda: L.Dense(2, kernel_regularizer=keras.regularizers.OrthogonalRegularizer(), name="d"),
      r"layer 1 \(Dense 'd'\): .*expected one of .*Orthogonal"),
     (lambda: L.ReLU(max_value=6, name="r"), r"layer 1 \(ReLU 'r'\): max_value: expected None, got 6"),
-    (lambda: L.Conv1D(3, 2, groups=3, name="c"), r"layer 1 \(Conv1D 'c'\): .*groups: expected 1"),
+    (lambda: L.Conv1D(5, 2, groups=5, name="c"), r"layer 1 \(Conv1D 'c'\): .*groups: expected 1"),
     (lambda: L.TimeDistributed(L.BatchNormalization(), name="t"), r"layer 1 \(TimeDistributed 't'\): layer: expected"),
     (lambda: L.RNN(L.LSTMCell(2), name="r"), r"layer 1 \(RNN 'r'\): expected one of"),
 ])  # fmt: skip
@@ -454,8 +455,8 @@ def emptied(group: Any) -> None:
 @pytest.mark.parametrize(("edit", "words"), [
     (virtual, "weight 1: expected an array stored in one piece"),
     (external, "weight 1: expected an array stored in one"),
-    (linked(h5py.ExternalLink("/etc/passwd", "/x")), "got a ExternalLink"),
-    (linked(h5py.SoftLink("/layers/dense/vars/0")), "got a SoftLink"),
+    (linked(h5py.ExternalLink("/etc/passwd", "/x")), "expected .* itself, got a ExternalLink"),
+    (linked(h5py.SoftLink("/layers/dense/vars/0")), "expected .* itself, got a SoftLink"),
     (lambda g: replaced(g, "0", compression="gzip"), "weight 0: expected an array stored in one piece"),
     (lambda g: replaced(g, "1", data=np.zeros(2, np.int32)), "weight 1: expected floats, got dtype int32"),
     (lambda g: replaced(g, "1", data=np.zeros(2, [("a", "f4")])), "weight 1: expected floats, got dtype"),
@@ -476,7 +477,7 @@ def test_damaged_weights(parts: dict[str, bytes], tmp_path: Path) -> None:
     """Whatever is cut off or flipped: an error, or a model (a flipped bit may be in a number)."""
     data, path = parts["model.weights.h5"], tmp_path / "m.keras"
     for size in (0, 7, 100, len(data) // 2):
-        fails(write(path, {**parts, "model.weights.h5": data[:size]}), "")
+        fails(write(path, {**parts, "model.weights.h5": data[:size]}), "expected HDF5 in|more than the whole file")
     rng = np.random.default_rng(0)
     for _ in range(60):
         damaged = bytearray(data)

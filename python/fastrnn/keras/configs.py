@@ -84,7 +84,7 @@ _CLASSES: dict[str, _Class] = {
     "Dropout": _class("rate seed noise_shape"),
     "SpatialDropout1D": _class("rate seed", noise_shape=(None,), data_format=(None, "channels_last")),
     "Masking": _class("mask_value"),
-    "Flatten": _class("data_format"),
+    "Flatten": _class("", data_format=(None, "channels_last")),
     "Reshape": _class("target_shape"),
     "Permute": _class("dims"),
     "RepeatVector": _class("n"),

@@ -11,7 +11,6 @@ from .recurrence import Array, Recurrence
 
 # Any, so that the types check alike with and without PyTorch installed.
 torch: Any = importlib.import_module("torch")
-_once_differentiable: Any = importlib.import_module("torch.autograd.function").once_differentiable
 
 
 class TorchEngine:
@@ -71,13 +70,6 @@ def _forward(recurrence: Recurrence, constants: tuple[Any, Any], given: Sequence
     return tuple(torch.from_numpy(array) for array in (y, *finals)), saved
 
 
-def _backward(ctx: Any, *grads: Any) -> Any:
-    _ = ctx.saved_tensors  # torch's complaint if x has been changed
-    arrays: list[Array | None] = [None if g is None else g.numpy() for g in grads]
-    gradients = ctx.recurrence.backward(ctx.saved, arrays[0], arrays[1:], ctx.needs_input_grad[2])
-    return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)
-
-
 class _Function(torch.autograd.Function):  # type: ignore[misc]
     """`Recurrence` for autograd. Differentiable once."""
 
@@ -90,4 +82,13 @@ class _Function(torch.autograd.Function):  # type: ignore[misc]
         ctx.set_materialize_grads(False)
         return results
 
-    backward = staticmethod(_once_differentiable(_backward))
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        # torch's once_differentiable would only notice where grads themselves depend on something
+        if torch.is_grad_enabled():
+            words = "expected create_graph=False (second derivatives are not implemented), got True"
+            raise RuntimeError(f"[fastrnn.keras] backward: {words}; take the hooks out with fastrnn.keras.unpatch()")
+        _ = ctx.saved_tensors  # torch's complaint if x has been changed
+        arrays: list[Array | None] = [None if g is None else g.numpy() for g in grads]
+        gradients = ctx.recurrence.backward(ctx.saved, arrays[0], arrays[1:], ctx.needs_input_grad[2])
+        return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)
