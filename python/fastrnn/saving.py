@@ -238,15 +238,19 @@ def _check_tensors(op: str, path: str, model: Any, tensors: dict[str, Array]) ->
 
 @contextlib.contextmanager
 def _no_larger_than(layers: list[Layer], limit: int) -> Iterator[None]:
-    """While this lasts the layers make weights of zeros, at most `limit` numbers: a file's claims are not believed."""
+    """While this lasts the layers make weights of zeros, at most `limit` numbers in all: a file's claims are not
+    believed."""
     every = list(_with_inner(layers))
+    made = 0
 
     def guarded(original: Any) -> Any:
         def add_weight(name: str, shape: tuple[int, ...], initializer: Any, **options: Any) -> Any:
+            nonlocal made
             size = 1
             for extent in shape:
                 size *= extent
-            if size > limit:
+            made += size
+            if made > limit:
                 raise ValueError(f"weight {name!r} of shape {shape}, more than the whole file")
             return original(name, shape, "zeros", **options)
 

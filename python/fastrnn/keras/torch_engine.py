@@ -1,0 +1,94 @@
+"""Keras's torch backend: tensors share memory with the arrays the kernels take, gradients come from the kernels."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from .engines import Unsupported, check
+from .recurrence import Array, Recurrence
+
+# Any, so that the types check alike with and without PyTorch installed.
+torch: Any = importlib.import_module("torch")
+
+
+class TorchEngine:
+    """Runs a `Recurrence` on Keras's torch backend."""
+
+    holds_initial = False
+
+    def __init__(self, convert: Any) -> None:
+        self._convert = convert
+
+    def run(
+        self,
+        recurrence: Recurrence,
+        x: Any,
+        weights: tuple[Any, Any, Any],
+        states: Sequence[Any],
+        mask: Any,
+        recurrent_mask: Any,
+    ) -> tuple[Any, list[Any]]:
+        """The output and the final states. Raises Unsupported for what the kernels cannot do."""
+        if _traced():
+            raise Unsupported("a traced or transformed call")
+        x, kernel, recurrent_kernel = self._tensor("inputs", x), *(self._tensor("weights", w) for w in weights[:2])
+        bias = None if weights[2] is None else self._tensor("weights", weights[2])
+        rest = [self._tensor("initial state", state) for state in states]
+        steps = None if mask is None else self._tensor("mask", mask)
+        factors = None if recurrent_mask is None else self._tensor("recurrent dropout", recurrent_mask)
+        dtype = str(kernel.dtype).removeprefix("torch.")
+        check(x.shape, dtype, recurrent_kernel.shape, [state.shape for state in rest], steps)
+        given = [x.to(kernel.dtype), kernel, recurrent_kernel, bias, *(state.to(kernel.dtype) for state in rest)]
+        constants = (None if steps is None else steps.bool().numpy(), None if factors is None else factors.numpy())
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
+            y, *finals = _Function.apply(recurrence, constants, *given)
+        else:
+            y, *finals = _forward(recurrence, constants, given, False)[0]
+        return y, finals
+
+    def _tensor(self, what: str, value: Any) -> Any:
+        tensor = self._convert(value)
+        # not one of a subclass that stands for something else (fake, functional, distributed ...)
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+            raise Unsupported(f"{what} of type {type(tensor).__name__}")
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            raise Unsupported(f"{what} on {tensor.device.type} ({tensor.layout})")
+        return tensor
+
+
+def _traced() -> bool:
+    """Is somebody writing the operations down (compile, export, jit) or transforming them (torch.func)?"""
+    transformed = getattr(torch._C, "_are_functorch_transforms_active", bool)
+    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed())
+
+
+def _forward(recurrence: Recurrence, constants: tuple[Any, Any], given: Sequence[Any], training: bool) -> Any:
+    arrays: list[Any] = [None if t is None else t.detach().numpy() for t in given]
+    y, finals, saved = recurrence.forward(arrays[0], tuple(arrays[1:4]), arrays[4:], *constants, training)
+    return tuple(torch.from_numpy(array) for array in (y, *finals)), saved
+
+
+class _Function(torch.autograd.Function):  # type: ignore[misc]
+    """`Recurrence` for autograd. Differentiable once."""
+
+    @staticmethod
+    def forward(ctx: Any, recurrence: Recurrence, constants: tuple[Any, Any], *given: Any) -> Any:
+        results, saved = _forward(recurrence, constants, given, True)
+        ctx.recurrence, ctx.saved = recurrence, saved
+        # The workspace refers to x: this lets torch notice if x is changed before backward.
+        ctx.save_for_backward(given[0])
+        ctx.set_materialize_grads(False)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        # torch's once_differentiable would only notice where grads themselves depend on something
+        if torch.is_grad_enabled():
+            words = "expected create_graph=False (second derivatives are not implemented), got True"
+            raise RuntimeError(f"[fastrnn.keras] backward: {words}; take the hooks out with fastrnn.keras.unpatch()")
+        _ = ctx.saved_tensors  # torch's complaint if x has been changed
+        arrays: list[Array | None] = [None if g is None else g.numpy() for g in grads]
+        gradients = ctx.recurrence.backward(ctx.saved, arrays[0], arrays[1:], ctx.needs_input_grad[2])
+        return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)
