@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import losses as losses
     from . import metrics as metrics
     from . import models as models
+    from . import onnx as onnx
     from . import optimizers as optimizers
     from . import preprocessing as preprocessing
     from . import reference as reference
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "activations", "backend", "callbacks", "cli", "constraints", "datasets", "functional", "initializers", "layers",
-    "losses", "metrics", "models", "optimizers", "preprocessing", "reference", "regularizers", "reports", "runtime",
+    "losses", "metrics", "models", "onnx", "optimizers", "preprocessing", "reference", "regularizers", "reports", "runtime",
     "saving", "streaming", "training", "utils", "zoo",
 }  # fmt: skip
 _NAMES = {"Input": "layers", "Sequential": "models"}
