@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "activations", "backend", "callbacks", "cli", "constraints", "datasets", "functional", "initializers", "layers",
-    "losses", "metrics", "models", "onnx", "optimizers", "preprocessing", "reference", "regularizers", "reports", "runtime",
-    "saving", "streaming", "training", "utils", "zoo",
+    "losses", "metrics", "models", "onnx", "optimizers", "preprocessing", "reference", "regularizers", "reports",
+    "runtime", "saving", "streaming", "training", "utils", "zoo",
 }  # fmt: skip
 _NAMES = {"Input": "layers", "Sequential": "models"}
 

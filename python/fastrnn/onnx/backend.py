@@ -28,7 +28,7 @@ class FastRNNRep(BackendRep):
         self.model = model
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The outputs, a named tuple. `inputs`: arrays in the order of the graph's inputs, a dictionary, or one array."""
+        """The outputs, a named tuple. `inputs`: arrays in the order of the graph's inputs, a dictionary, or one."""
         if isinstance(inputs, Mapping):
             results = self.model.run(inputs)
         else:
@@ -37,7 +37,7 @@ class FastRNNRep(BackendRep):
             if len(arrays) > len(names):
                 raise ValueError(f"[onnx.backend] inputs: expected {len(names)} arrays, got {len(arrays)}")
             results = self.model.run(dict(zip(names, arrays, strict=False)))
-        return namedtuple("Outputs", list(results), rename=True)(*results.values())  # type: ignore[misc]
+        return namedtuple("Outputs", list(results), rename=True)(*results.values())
 
 
 class FastRNNBackend(Backend):
@@ -89,7 +89,7 @@ class FastRNNBackend(Backend):
     def supports_device(cls, device: str) -> bool:
         """The CPU alone."""
         try:
-            return Device(device).type == DeviceType.CPU
+            return bool(Device(device).type == DeviceType.CPU)
         except (AttributeError, ValueError):
             return False
 

@@ -69,7 +69,12 @@ def _kind(dtype: str) -> int:
 
 def _input(model: Any) -> Flow:
     """The model's input, batch and time open where the layers allow it."""
-    first, shape = model.layers[0], list(model.input_shape)
+    first = model.layers[0]
+    shape = list(model._input_shape or first.input_shape or ())
+    if not shape:
+        raise ValueError(
+            "[export] model: expected one that knows the shape of its input, got one that was never given any"
+        )
     dtype = first.dtype
     if type(first) is L.Embedding:
         given = None if model._input is None else model._input.input_dtype

@@ -1,8 +1,8 @@
 """Recurrent layers as RNN, LSTM and GRU nodes, with masks; Bidirectional as one node where both directions allow it.
 
-A mask may have gaps and stand at the start of a row, and ONNX knows lengths alone. But a masked step leaves the state as
-it is, so a row is the same as its valid steps moved to the front: that is what the graph does (`_Mask.compact`), and
-afterwards it moves the outputs back (`_Mask.spread`). With padding="post" the valid steps are in front already.
+A mask may have gaps and stand at the start of a row, and ONNX knows lengths alone. But a masked step leaves the state
+as it is, so a row is the same as its valid steps moved to the front: that is what the graph does (`_Mask.compact`),
+and afterwards it moves the outputs back (`_Mask.spread`). With padding="post" the valid steps are in front already.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class _Mask:
         return w.op("GatherND", x, w.once(("order", self.mask), order), batch_dims=1)
 
     def spread(self, y: str, dtype: str, *, hold: bool, reverse: bool) -> str:
-        """Outputs (B, T, H) of compacted steps, back at their places. A masked step has zeros, or with `hold` the output
-        of the last step that was run before it (in the order of processing), zeros if there is none."""
+        """Outputs (B, T, H) of compacted steps, back at their places. A masked step has zeros, or with `hold` the
+        output of the last step that was run before it (in the order of processing), zeros if there is none."""
         w = self.w
         position = w.op("CumSum", self.counts, w.constant(1), reverse=int(reverse))
         if reverse:
@@ -198,7 +198,7 @@ def bidirectional(w: Writer, layer: Bidirectional, flow: Flow) -> Flow | list[Fl
         not one.go_backwards
         and type(one) is type(other)
         and one.units == other.units
-        and (not isinstance(one, GRU) or one.reset_after == other.reset_after)
+        and getattr(one, "reset_after", None) == getattr(other, "reset_after", None)
     )
     results = _run(w, [one, other], flow) if together else [_run(w, [part], flow)[0] for part in (one, other)]
     y, y_back = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, ModelProto, NodeProto
 
 from . import neural, pointwise, recurrent, shaping  # noqa: F401 (they register their operators)
@@ -122,8 +122,9 @@ class _Loader:
             if name not in self.known:
                 raise ValueError(f"[onnx.load] output {name!r}: expected the name of a result, got none of that name")
         return Model(
-            graph.name, inputs, outputs, self._read_later(steps, outputs), self.defaults, _with_last(steps, set(outputs)),
-            self.max_bytes, {entry.key: entry.value for entry in self.model.metadata_props},
+            graph.name, inputs, outputs, self._read_later(steps, outputs), self.defaults,
+            _with_last(steps, set(outputs)), self.max_bytes,
+            {entry.key: entry.value for entry in self.model.metadata_props},
         )  # fmt: skip
 
     def _define(self, name: str, place: str) -> None:

@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 
 @operator("MatMul")
-def _matmul(node: Node, a: Array, b: Array) -> Array:
+def _matmul(node: Node, a: Array, b: Array) -> Any:
     if a.ndim < 1 or b.ndim < 1 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else -1] or a.dtype != b.dtype:
         raise node.error(f"expected (..., I) and (..., I, O) of one type, got {a.dtype} {a.shape}, {b.dtype} {b.shape}")
     tail = (*a.shape[-2:-1], *(b.shape[-1:] if b.ndim > 1 else ()))
@@ -27,7 +27,7 @@ def _matmul(node: Node, a: Array, b: Array) -> Array:
 
 
 @operator("Gemm")
-def _gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> Array:
+def _gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> Any:
     if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or (c is not None and c.dtype != a.dtype):
         raise node.error(f"A, B: expected two matrices of one type, got {a.dtype} {a.shape}, {b.dtype} {b.shape}")
     a, b = (a.T if node.attributes["transA"] else a), (b.T if node.attributes["transB"] else b)
@@ -45,7 +45,7 @@ def _gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> Array:
 
 
 @operator("Softmax", "LogSoftmax")
-def _softmax(node: Node, x: Array) -> Array:
+def _softmax(node: Node, x: Array) -> Any:
     axis, shape = node.attributes["axis"], x.shape
     if not -x.ndim <= axis < x.ndim:
         raise node.error(f"axis: expected {-x.ndim} to {x.ndim - 1}, got {axis}")
@@ -61,7 +61,7 @@ def _softmax(node: Node, x: Array) -> Array:
 
 
 @operator("GlobalMaxPool", "GlobalAveragePool")
-def _global_pool(node: Node, x: Array) -> Array:
+def _global_pool(node: Node, x: Array) -> Any:
     axes = tuple(range(2, x.ndim))
     if node.op == "GlobalMaxPool":
         return x.max(axis=axes, keepdims=True)
@@ -147,7 +147,7 @@ def _conv(node: Node) -> Runner:
     if node.attributes["kernel_shape"] is not None or weight is not None:
         Windows(node, None if weight is None else weight.shape[2])  # its errors now rather than at the first run
 
-    def run(x: Array, w: Array, b: Array | None = None) -> Array:
+    def run(x: Array, w: Array, b: Array | None = None) -> Any:
         if w.ndim != 3 or w.dtype != x.dtype or x.ndim != 3 or x.shape[1] != w.shape[1] * groups:
             expected = f"W (filters, channels / {groups}, kernel) for an X (batch, channels, time)"
             raise node.error(f"{expected}, got {x.dtype} {x.shape} and {w.dtype} {w.shape}")
@@ -184,7 +184,7 @@ def _max_pool(node: Node) -> Runner:
         raise node.unsupported("Indices: expected the output Y alone")
     windows = Windows(node, None)
 
-    def run(x: Array) -> Array:
+    def run(x: Array) -> Any:
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         padded, count = windows.pad(x, lowest)
         return windows.view(padded, count).max(axis=-1)
@@ -196,7 +196,7 @@ def _max_pool(node: Node) -> Runner:
 def _average_pool(node: Node) -> Runner:
     windows = Windows(node, None)
 
-    def run(x: Array) -> Array:
+    def run(x: Array) -> Any:
         padded, count = windows.pad(x, 0)
         time = x.shape[2]
         before, after = windows.padding(time)

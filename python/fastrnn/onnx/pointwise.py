@@ -59,14 +59,14 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
 
 
 @operator(*_BINARY)
-def _binary(node: Node, a: Array, b: Array) -> Array:
+def _binary(node: Node, a: Array, b: Array) -> Any:
     _same(node, (a, b))
     broadcast(node, a.dtype, a, b)
     return _BINARY[node.op](a, b)
 
 
 @operator("Pow")
-def _pow(node: Node, a: Array, b: Array) -> Array:
+def _pow(node: Node, a: Array, b: Array) -> Any:
     broadcast(node, a.dtype, a, b)
     if a.dtype.kind in "iu":  # by way of floats: NumPy refuses negative integer exponents
         return np.power(a.astype(np.float64), b).astype(a.dtype)
@@ -74,7 +74,7 @@ def _pow(node: Node, a: Array, b: Array) -> Array:
 
 
 @operator("Max", "Min", "Sum", "Mean")
-def _variadic(node: Node, *arrays: Array) -> Array:
+def _variadic(node: Node, *arrays: Array) -> Any:
     _same(node, arrays)
     broadcast(node, arrays[0].dtype, *arrays)
     combine = {"Max": np.maximum, "Min": np.minimum}.get(node.op, np.add)
@@ -85,7 +85,7 @@ def _variadic(node: Node, *arrays: Array) -> Array:
 
 
 @operator("Where")
-def _where(node: Node, condition: Array, a: Array, b: Array) -> Array:
+def _where(node: Node, condition: Array, a: Array, b: Array) -> Any:
     _same(node, (a, b))
     if condition.dtype != np.bool_:
         raise node.error(f"condition: expected bool, got {condition.dtype}")
@@ -112,7 +112,7 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
 
 
 @operator(*_UNARY)
-def _unary(node: Node, x: Array) -> Array:
+def _unary(node: Node, x: Array) -> Any:
     return _UNARY[node.op](x)
 
 
@@ -120,7 +120,7 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 
 
 @operator("Erf")
-def _erf_operator(node: Node, x: Array) -> Array:
+def _erf_operator(node: Node, x: Array) -> Any:
     return np.asarray(_erf(x.astype(np.float64))).astype(x.dtype)
 
 
@@ -163,7 +163,7 @@ def _activation(node: Node) -> Runner:
 
 
 @operator("Selu")
-def _selu(node: Node, x: Array) -> Array:
+def _selu(node: Node, x: Array) -> Any:
     alpha, gamma = (x.dtype.type(node.attributes[name]) for name in ("alpha", "gamma"))
     return gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
@@ -176,7 +176,7 @@ def _gelu(node: Node) -> Runner:
 
 
 @operator("Clip")
-def _clip(node: Node, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
+def _clip(node: Node, x: Array, low: Array | None = None, high: Array | None = None) -> Any:
     bounds = []
     for name, given in (("min", low), ("max", high)):
         value = given if given is not None else node.attributes.get(name)
@@ -196,7 +196,7 @@ def _cast(node: Node) -> Runner:
     except ValueError as error:
         raise node.unsupported(f"to: {error}") from None
 
-    def run(x: Array) -> Array:
+    def run(x: Array) -> Any:
         with np.errstate(invalid="ignore", over="ignore"):
             return x.astype(dtype)
 
@@ -204,7 +204,7 @@ def _cast(node: Node) -> Runner:
 
 
 @operator("CastLike")
-def _cast_like(node: Node, x: Array, like: Array) -> Array:
+def _cast_like(node: Node, x: Array, like: Array) -> Any:
     with np.errstate(invalid="ignore", over="ignore"):
         return x.astype(like.dtype)
 

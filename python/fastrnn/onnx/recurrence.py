@@ -36,8 +36,8 @@ class Rules(NamedTuple):
 
 
 def _activate(rules: Rules, slot: int, x: Array) -> Array:
-    """Clip bounds what goes into an activation, nothing else."""
-    if rules.clip is not None:
+    """Clip bounds the sums that go into f and g, neither the state c nor what h makes of it (as ONNX Runtime does)."""
+    if rules.clip is not None and slot < 2:
         x = np.clip(x, x.dtype.type(-rules.clip), x.dtype.type(rules.clip))
     return apply(x, rules.activations[slot])
 
@@ -83,7 +83,8 @@ _STEPS = {"RNN": _rnn, "LSTM": _lstm, "GRU": _gru}
 
 
 def run(
-    op: str, x: Array, weights: Weights, rules: Rules, lengths: Array | None, h: Array, c: Array, reverse: bool, out: Array
+    op: str, x: Array, weights: Weights, rules: Rules, lengths: Array | None, h: Array, c: Array, reverse: bool,
+    out: Array,
 ) -> tuple[Array, Array]:  # fmt: skip
     """x (T, B, I), h and c (B, H), lengths (B,) or None; writes out (T, B, H), zeros past the end of a row, and returns
     the final h and c. `reverse` walks the valid steps from the last to the first."""

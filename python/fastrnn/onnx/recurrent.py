@@ -57,7 +57,9 @@ class _Recurrent:
             self._direction(reverse, slots, peepholes)
             for reverse, slots in zip(reverses, self._activations(len(reverses)), strict=True)
         ]
-        self.cell_options = {"reset_after": self._flag("linear_before_reset")} if self.op == "GRU" else {}
+        self.cell_options: dict[str, Any] = (
+            {"reset_after": self._flag("linear_before_reset")} if self.op == "GRU" else {}
+        )
         self.packed: list[Any] | None = None
         w, r = node.constant(1), node.constant(2)
         b_given = len(node.inputs) > _B and bool(node.inputs[_B])
@@ -173,13 +175,16 @@ class _Recurrent:
         return lengths
 
     def _run(
-        self, d: int, x: Array, weights: Any, p: Array | None, lengths: Array | None, states: list[Array | None], out: Array
+        self, d: int, x: Array, weights: Any, p: Array | None, lengths: Array | None, states: list[Array | None],
+        out: Array,
     ) -> tuple[Any, Any]:  # fmt: skip
         direction = self.directions[d]
         rules = direction.rules
-        if not direction.on_kernels:
+        if not direction.on_kernels or not out.size:
             zeros = np.zeros(out.shape[1:], out.dtype)
             h, c = (zeros if s is None else s for s in states)
+            if not out.size:  # no steps or no rows
+                return h, c
             return recurrence.run(self.op, x, weights._replace(p=p), rules, lengths, h, c, direction.reverse, out)
         options: dict[str, Any] = {
             **dict(zip(_ARGUMENTS[self.op], rules.activations, strict=True)), **self.cell_options,

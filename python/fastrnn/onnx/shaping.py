@@ -53,7 +53,7 @@ def _constant(node: Node) -> Runner:
 
 
 @operator("ConstantOfShape")
-def _constant_of_shape(node: Node, shape: Array) -> Array:
+def _constant_of_shape(node: Node, shape: Array) -> Any:
     value = node.attributes["value"]
     value = np.zeros(1, np.float32) if value is None else value
     if value.size != 1:
@@ -63,7 +63,7 @@ def _constant_of_shape(node: Node, shape: Array) -> Array:
 
 
 @operator("Range")
-def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
+def _range(node: Node, start: Array, limit: Array, delta: Array) -> Any:
     first, last, step = (a.reshape(()).item() for a in (start, limit, delta))
     if step == 0 or not np.isfinite([first, last, step]).all():
         raise node.error(f"delta: expected a number other than 0, got {step}")
@@ -73,18 +73,18 @@ def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
 
 
 @operator("Shape")
-def _shape(node: Node, x: Array) -> Array:
+def _shape(node: Node, x: Array) -> Any:
     start, end = node.attributes.get("start") or 0, node.attributes.get("end")
     return np.asarray(x.shape[slice(start, end)], np.int64)
 
 
 @operator("Size")
-def _size(node: Node, x: Array) -> Array:
+def _size(node: Node, x: Array) -> Any:
     return np.asarray(x.size, np.int64)
 
 
 @operator("Reshape")
-def _reshape(node: Node, x: Array, shape: Array) -> Array:
+def _reshape(node: Node, x: Array, shape: Array) -> Any:
     wanted = _integers(node, "shape", shape) or []
     if not node.attributes.get("allowzero"):
         if any(extent == 0 and k >= x.ndim for k, extent in enumerate(wanted)):
@@ -102,7 +102,7 @@ def _reshape(node: Node, x: Array, shape: Array) -> Array:
 
 
 @operator("Flatten")
-def _flatten(node: Node, x: Array) -> Array:
+def _flatten(node: Node, x: Array) -> Any:
     axis = node.attributes["axis"]
     if not -x.ndim <= axis <= x.ndim:
         raise node.error(f"axis: expected {-x.ndim} to {x.ndim}, got {axis}")
@@ -111,7 +111,7 @@ def _flatten(node: Node, x: Array) -> Array:
 
 
 @operator("Squeeze")
-def _squeeze(node: Node, x: Array, axes: Array | None = None) -> Array:
+def _squeeze(node: Node, x: Array, axes: Array | None = None) -> Any:
     given = _integers(node, "axes", axes)
     if given is None:
         return x.squeeze()
@@ -122,13 +122,13 @@ def _squeeze(node: Node, x: Array, axes: Array | None = None) -> Array:
 
 
 @operator("Unsqueeze")
-def _unsqueeze(node: Node, x: Array, axes: Array | None = None) -> Array:
+def _unsqueeze(node: Node, x: Array, axes: Array | None = None) -> Any:
     given = _integers(node, "axes", axes) or []
     return np.expand_dims(x, _axes(node, given, x.ndim + len(given)))
 
 
 @operator("Transpose")
-def _transpose(node: Node, x: Array) -> Array:
+def _transpose(node: Node, x: Array) -> Any:
     order = node.attributes["perm"]
     if order is None:
         return x.transpose()
@@ -138,7 +138,7 @@ def _transpose(node: Node, x: Array) -> Array:
 
 
 @operator("Concat")
-def _concat(node: Node, *arrays: Array) -> Array:
+def _concat(node: Node, *arrays: Array) -> Any:
     axis = _axis(node, node.attributes["axis"], arrays[0].ndim)
     shape = list(arrays[0].shape)
     for array in arrays[1:]:
@@ -152,7 +152,7 @@ def _concat(node: Node, *arrays: Array) -> Array:
 
 
 @operator("Split")
-def _split(node: Node, x: Array, sizes: Array | None = None) -> tuple[Array, ...]:
+def _split(node: Node, x: Array, sizes: Array | None = None) -> Any:
     axis = _axis(node, node.attributes["axis"], x.ndim)
     given, count = _integers(node, "split", sizes), len(node.outputs)
     if given is None:
@@ -164,7 +164,7 @@ def _split(node: Node, x: Array, sizes: Array | None = None) -> tuple[Array, ...
 
 
 @operator("Slice")
-def _slice(node: Node, x: Array, *inputs: Any) -> Array:
+def _slice(node: Node, x: Array, *inputs: Any) -> Any:
     starts, ends, axes, steps = [*inputs, None, None, None, None][:4]
     first, last = (_integers(node, name, v) or [] for name, v in (("starts", starts), ("ends", ends)))
     along = _integers(node, "axes", axes)
@@ -182,10 +182,10 @@ def _slice(node: Node, x: Array, *inputs: Any) -> Array:
     return x[tuple(index)]
 
 
-# ---- gathers ----------------------------------------------------------------------------------------------------------
+# ---- gathers --------------------------------------------------------------------------------------------------------
 
 
-def _indices(node: Node, indices: Array, extent: int) -> Array:
+def _indices(node: Node, indices: Array, extent: int) -> Any:
     """Indices counted from the start; those below 0 count from the end."""
     if indices.dtype.kind not in "iu":
         raise node.error(f"indices: expected integers, got {indices.dtype}")
@@ -195,14 +195,14 @@ def _indices(node: Node, indices: Array, extent: int) -> Array:
 
 
 @operator("Gather")
-def _gather(node: Node, x: Array, indices: Array) -> Array:
+def _gather(node: Node, x: Array, indices: Array) -> Any:
     axis = _axis(node, node.attributes["axis"], x.ndim)
     node.room((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
     return np.take(x, _indices(node, indices, x.shape[axis]), axis=axis)
 
 
 @operator("GatherElements")
-def _gather_elements(node: Node, x: Array, indices: Array) -> Array:
+def _gather_elements(node: Node, x: Array, indices: Array) -> Any:
     axis = _axis(node, node.attributes["axis"], x.ndim)
     if indices.ndim != x.ndim or any(
         i > e for k, (i, e) in enumerate(zip(indices.shape, x.shape, strict=True)) if k != axis
@@ -214,7 +214,7 @@ def _gather_elements(node: Node, x: Array, indices: Array) -> Array:
 
 
 @operator("GatherND")
-def _gather_nd(node: Node, x: Array, indices: Array) -> Array:
+def _gather_nd(node: Node, x: Array, indices: Array) -> Any:
     shared = node.attributes.get("batch_dims") or 0
     if indices.ndim < 1 or not 0 <= shared < min(x.ndim, indices.ndim) or x.shape[:shared] != indices.shape[:shared]:
         raise node.error(f"batch_dims: expected {shared} common axes, got {x.shape} and {indices.shape}")
@@ -228,7 +228,7 @@ def _gather_nd(node: Node, x: Array, indices: Array) -> Array:
 
 
 @operator("Expand")
-def _expand(node: Node, x: Array, shape: Array) -> Array:
+def _expand(node: Node, x: Array, shape: Array) -> Any:
     wanted = _integers(node, "shape", shape) or []
     if any(extent < 0 for extent in wanted):
         raise node.error(f"shape: expected extents >= 0, got {wanted}")
@@ -240,7 +240,7 @@ def _expand(node: Node, x: Array, shape: Array) -> Array:
 
 
 @operator("Tile")
-def _tile(node: Node, x: Array, repeats: Array) -> Array:
+def _tile(node: Node, x: Array, repeats: Array) -> Any:
     counts = _integers(node, "repeats", repeats) or []
     if len(counts) != x.ndim or any(count < 0 for count in counts):
         raise node.error(f"repeats: expected {x.ndim} integers >= 0, got {counts}")
@@ -248,7 +248,7 @@ def _tile(node: Node, x: Array, repeats: Array) -> Array:
     return np.tile(x, counts)
 
 
-# ---- reductions -------------------------------------------------------------------------------------------------------
+# ---- reductions -----------------------------------------------------------------------------------------------------
 
 _REDUCTIONS: dict[str, Any] = {
     "ReduceMax": np.max, "ReduceMean": np.mean, "ReduceMin": np.min, "ReduceProd": np.prod, "ReduceSum": np.sum,
@@ -269,7 +269,7 @@ def _nothing(op: str, x: Array) -> dict[str, Any]:
 
 
 @operator(*_REDUCTIONS)
-def _reduce(node: Node, x: Array, axes: Array | None = None) -> Array:
+def _reduce(node: Node, x: Array, axes: Array | None = None) -> Any:
     given, keep = _integers(node, "axes", axes), bool(node.attributes["keepdims"])
     if not given and node.attributes.get("noop_with_empty_axes"):
         return x
@@ -279,7 +279,7 @@ def _reduce(node: Node, x: Array, axes: Array | None = None) -> Array:
 
 
 @operator("ArgMax", "ArgMin")
-def _arg(node: Node, x: Array) -> Array:
+def _arg(node: Node, x: Array) -> Any:
     axis, keep = _axis(node, node.attributes["axis"], x.ndim), bool(node.attributes["keepdims"])
     pick = np.argmax if node.op == "ArgMax" else np.argmin
     if node.attributes.get("select_last_index"):
@@ -290,7 +290,7 @@ def _arg(node: Node, x: Array) -> Array:
 
 
 @operator("CumSum")
-def _cumsum(node: Node, x: Array, axis: Array) -> Array:
+def _cumsum(node: Node, x: Array, axis: Array) -> Any:
     along = _axis(node, int(axis.reshape(())), x.ndim)
     if node.attributes["reverse"]:
         x = np.flip(x, along)
@@ -301,7 +301,7 @@ def _cumsum(node: Node, x: Array, axis: Array) -> Array:
 
 
 @operator("TopK")
-def _top_k(node: Node, x: Array, k: Array) -> tuple[Array, Array]:
+def _top_k(node: Node, x: Array, k: Array) -> Any:
     axis, count = _axis(node, node.attributes["axis"], x.ndim), int(k.reshape(()))
     if not 0 <= count <= x.shape[axis]:
         raise node.error(f"K: expected 0 to {x.shape[axis]}, got {count}")

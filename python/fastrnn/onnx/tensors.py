@@ -32,7 +32,7 @@ _FROM_DTYPE = {np.dtype(code).newbyteorder("="): kind for kind, (code, _) in _TY
 
 def type_name(kind: int) -> str:
     try:
-        return str(TensorProto.DataType.Name(kind))  # type: ignore[arg-type]
+        return str(TensorProto.DataType.Name(kind))
     except ValueError:
         return f"element type {kind}"
 
