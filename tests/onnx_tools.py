@@ -19,7 +19,7 @@ def graph_model(
     nodes: list[Any], inputs: dict[str, Array], outputs: list[str], constants: dict[str, Array] | None = None,
     opset: int = 17,
 ) -> onnx.ModelProto:  # fmt: skip
-    """A model of these nodes; inputs take their types (not their shapes) from example arrays, outputs from the first."""
+    """A model of these nodes; inputs take their types from example arrays, outputs that of the first."""
     kind = TYPES[next(iter({**inputs, **(constants or {})}.values())).dtype.name]
     graph = helper.make_graph(
         nodes,

@@ -1,4 +1,4 @@
-"""Files that lie: sizes, names, cycles, other files, unknown operators. A clear error at load, and nothing allocated."""
+"""Files that lie: sizes, names, cycles, other files, unknown operators. A clear error, and nothing allocated."""
 
 from __future__ import annotations
 

@@ -83,7 +83,9 @@ LISTS = {
         ["HardSigmoid", "ScaledTanh", "Affine"], ["Sigmoid", "ThresholdedRelu", "LeakyRelu"],
         ["Sigmoid", "HardSigmoid", "Softsign"], ["sigmoid", "Elu", "Tanh"],
     ],
-    "GRU": [["HardSigmoid", "Affine"], ["Sigmoid", "LeakyRelu"], ["HardSigmoid", "ScaledTanh"], ["Sigmoid", "Softplus"]],
+    "GRU": [
+        ["HardSigmoid", "Affine"], ["Sigmoid", "LeakyRelu"], ["HardSigmoid", "ScaledTanh"], ["Sigmoid", "Softplus"],
+    ],
 }  # fmt: skip
 ALPHA = {"leakyrelu": 0.05, "affine": 0.6, "elu": 0.7, "scaledtanh": 1.2, "hardsigmoid": 0.3, "thresholdedrelu": 0.2}
 BETA = {"affine": 0.1, "scaledtanh": 0.8, "hardsigmoid": 0.4}

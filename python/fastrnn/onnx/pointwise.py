@@ -31,7 +31,7 @@ def _same(node: Node, arrays: tuple[Array, ...]) -> None:
         raise node.error(f"expected inputs of one type, got {', '.join(str(a.dtype) for a in arrays)}")
 
 
-def _divide(a: Array, b: Array) -> Array:
+def _divide(a: Array, b: Array) -> Any:
     if a.dtype.kind == "f":
         return np.true_divide(a, b)
     if (b == 0).any():
