@@ -88,7 +88,8 @@ View<T> checked_out(const std::string& op, const py::object& object, const py::a
     v.stride[i] = a.strides(i) / index(sizeof(T));
   }
   if (overlaps_itself(v)) fail(op, "out", "every element in a place of its own", "an array that overlaps itself");
-  if (v.ndim > 0 && v.shape[v.ndim - 1] > 1 && v.stride[v.ndim - 1] != 1)
+  // NumPy gives arrays of nothing strides of 0
+  if (a.size() > 0 && v.shape[v.ndim - 1] > 1 && v.stride[v.ndim - 1] != 1)
     fail(op, "out", "a contiguous last axis", "a stride of " + std::to_string(v.stride[v.ndim - 1]));
   return v;
 }

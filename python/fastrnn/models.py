@@ -342,6 +342,21 @@ class Sequential(Trainer):
         """Take the weights of a file of `save_weights` or `save`; all is checked before anything is overwritten."""
         saving.load_weights(self, filepath)
 
+    def export(self, filepath: str | os.PathLike[str], format: str = "onnx", *, padding: str = "any") -> None:
+        """Write the model to an .onnx file, batch and time axes open, for prediction (dropout is left out).
+
+        Needs the extra `onnx`. padding: where masked steps (`mask_zero`, Masking) may be. "any": anywhere, gaps
+        included; the graph moves the valid steps of each row to the front and the outputs back. "post": only at the end
+        of a row, which is promised and not checked; recurrent nodes then take the lengths alone.
+
+        Raises `fastrnn.onnx.Unsupported`, a ValueError that names the layer, for what ONNX does not have.
+        """
+        if format != "onnx":
+            raise ValueError(f"[export] format: expected 'onnx', got {format!r}")
+        from . import onnx
+
+        onnx.export(self, filepath, padding=padding)
+
     def __repr__(self) -> str:
         return f"<Sequential name={self.name} layers={[layer.name for layer in self.layers]}>"
 

@@ -58,19 +58,24 @@ def check_suffix(op: str, path: str | os.PathLike[str], arg: str = "filepath") -
 def _write(op: str, path: str, tensors: dict[str, Array], header: dict[str, Any], overwrite: bool) -> None:
     from safetensors.numpy import save
 
-    if os.path.isdir(path):
-        raise ValueError(f"[{op}] filepath: expected a file, got the folder {path!r}")
-    if not overwrite and os.path.exists(path):
+    if not overwrite and os.path.exists(path) and not os.path.isdir(path):
         raise FileExistsError(f"[{op}] filepath: expected a new file (overwrite=False), got {path!r}, which exists")
-    path = os.path.realpath(path)  # a link keeps pointing, its target is replaced
-    folder, name = os.path.split(path)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"[{op}] filepath: expected an existing folder, got {folder!r}")
     try:
         text = json.dumps({"version": VERSION, **header})
     except (TypeError, ValueError) as error:
         raise ValueError(f"[{op}] config: expected JSON values, got {error}") from None
     data = save({key: np.ascontiguousarray(value) for key, value in tensors.items()}, {_KEY: text})
+    replace_file(op, path, data)
+
+
+def replace_file(op: str, path: str, data: bytes) -> None:
+    """Write a file that is there whole or not at all: a temporary one in the same folder takes its place."""
+    if os.path.isdir(path):
+        raise ValueError(f"[{op}] filepath: expected a file, got the folder {path!r}")
+    path = os.path.realpath(path)  # a link keeps pointing, its target is replaced
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"[{op}] filepath: expected an existing folder, got {folder!r}")
     temporary = os.path.join(folder, f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
