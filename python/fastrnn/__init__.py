@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from . import regularizers as regularizers
     from . import runtime as runtime
     from . import saving as saving
+    from . import sklearn as sklearn
     from . import streaming as streaming
     from . import utils as utils
     from . import zoo as zoo
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "activations", "backend", "callbacks", "cli", "constraints", "datasets", "functional", "initializers", "layers",
     "losses", "metrics", "models", "optimizers", "preprocessing", "reference", "regularizers", "reports", "runtime",
-    "saving", "streaming", "training", "utils", "zoo",
+    "saving", "sklearn", "streaming", "training", "utils", "zoo",
 }  # fmt: skip
 _NAMES = {"Input": "layers", "Sequential": "models"}
 

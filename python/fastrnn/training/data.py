@@ -142,7 +142,7 @@ class Preparer:
                     f"[{op}] {prefix}sample_weight: expected shape {positions[:1]} or one weight per position, "
                     f"got {weight.shape}"
                 )
-            weight = weight.astype(np.float32, copy=False)
+            weight = weight.astype(x.dtype if x.dtype.kind == "f" else np.float32, copy=False)
         if self.class_weight is not None:
             own = class_weights(op, self.class_weight, y, output_shape[:-1], self.loss.targets)
             if weight is not None:
