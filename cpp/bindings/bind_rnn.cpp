@@ -72,8 +72,7 @@ bool overlaps_itself(const View<T>& v) {
 }
 
 template <class T>
-View<T> checked_out(const std::string& op, const py::object& object, const py::array& x) {
-  py::array a = as_array(op, "out", object);
+View<T> checked_out(const std::string& op, py::array a, const py::array& x) {
   expect_dtype<T>(op, "out", a);
   expect_few_axes(op, "out", a);
   if (!a.writeable()) fail(op, "out", "a writeable array", "a read-only one");
@@ -189,9 +188,11 @@ py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, 
   const index* shape = is_table ? tokens.view.shape : embedded ? in.id_axes : in.x.shape;
   const index B = shape[batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
   py::object output = py::none(), c_n = py::none();
+  py::array given;
   RnnOutputs<T> result;
   if (!out.is_none()) {
-    result.output = checked_out<T>(op, out, is_table ? py::array(tokens.array) : in_x.array);
+    given = as_array(op, "out", out);
+    result.output = checked_out<T>(op, given, is_table ? py::array(tokens.array) : in_x.array);
     output = out;
   } else if (return_sequences) {
     auto y = new_array<T>({shape[0], shape[1], H});
