@@ -56,9 +56,7 @@ def reviews(count: int, seed: int = 0) -> tuple[list[str], Array]:
         good, turned = rng.integers(0, 2, 2)
         words = list(rng.choice(["the", "film", "was", "long", "and", "we", "saw", "it"], rng.integers(3, 9)))
         at = int(rng.integers(0, len(words) + 1))
-        words[at:at] = (["not"] if turned else []) + [["awful", "boring"], ["lovely", "great"]][good][
-            :: 1 if turned else -1
-        ][:1]
+        words[at:at] = (["not"] if turned else []) + [str(rng.choice([["awful", "boring"], ["lovely", "great"]][good]))]
         texts.append(" ".join(words).capitalize() + ".")
         labels.append(["neg", "pos"][good ^ turned])
     return texts, np.array(labels)
@@ -67,13 +65,14 @@ def reviews(count: int, seed: int = 0) -> tuple[list[str], Array]:
 # ---- scikit-learn's checks ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-@pytest.mark.parametrize("kind", [RNNClassifier, RNNRegressor])
-def test_check_estimator(kind: Any, cell: str) -> None:
+@pytest.mark.parametrize(
+    "model", [RNNClassifier(), RNNRegressor(), RNNClassifier("lstm"), RNNRegressor("rnn")], ids=str
+)
+def test_check_estimator(model: Any) -> None:
     """Every check passes, none of them marked as one to fail."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = check_estimator(kind(cell=cell), on_fail=None)
+        results = check_estimator(model, on_fail=None)
     names = {r["check_name"] for r in results}
     wrong = {r["check_name"]: (r["status"], r["exception"]) for r in results if r["status"] != "passed"}
     if "SCIPY_ARRAY_API" not in os.environ:  # without it scikit-learn itself leaves this one out

@@ -32,10 +32,10 @@ _PARAMETERS = """
         On the output of each recurrent layer.
     recurrent_dropout : float in [0, 1), default=0.0
         On the state inside the recurrent layers.
-    epochs : int, default=100
+    epochs : int, default=50
     batch_size : int or "auto", default="auto"
-        "auto" is min(64, n_samples).
-    learning_rate : float, default=0.005
+        "auto" is min(32, n_samples).
+    learning_rate : float, default=0.01
         Of an optimizer given by name.
     optimizer : str or fastrnn.optimizers.Optimizer, default="adam"
         An Optimizer object brings its own rate; it is copied, never changed.
@@ -124,9 +124,9 @@ class RNNClassifier(_Recurrent, TrainedClassifier):
         bidirectional: bool = False,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        epochs: int = 100,
+        epochs: int = 50,
         batch_size: int | str = "auto",
-        learning_rate: float = 0.005,
+        learning_rate: float = 0.01,
         optimizer: Any = "adam",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -175,9 +175,9 @@ class RNNRegressor(RegressorMixin, _Recurrent):  # type: ignore[misc]
         bidirectional: bool = False,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        epochs: int = 100,
+        epochs: int = 50,
         batch_size: int | str = "auto",
-        learning_rate: float = 0.005,
+        learning_rate: float = 0.01,
         optimizer: Any = "adam",
         loss: str = "mse",
         early_stopping: bool = False,

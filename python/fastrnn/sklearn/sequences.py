@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_array, validate_data  # type: ignore[import-untyped]
 
 from ..layers.base import Array
+from ..training import checks
 
 # No measured value: the most negative float32. Masking turns it into zeros before anything is multiplied by it.
 PADDING = float(np.finfo(np.float32).min)
@@ -61,7 +62,7 @@ def _as_sequences(op: str, X: Any) -> list[Array] | None:
         return None  # numbers, or a table as nested lists: scikit-learn's checks find the words
     if len(kinds) > 1:
         raise ValueError(f"[{op}] X: expected sequences of one number of axes, got some of 1 and some of 2")
-    return [row.reshape(len(row), -1) if row.ndim == 2 else row[:, None] for row in rows]
+    return [row if row.ndim == 2 else row[:, None] for row in rows]
 
 
 def _pad(estimator: Any, rows: list[Array], wanted: Any) -> Array:
@@ -84,7 +85,8 @@ def _pad(estimator: Any, rows: list[Array], wanted: Any) -> Array:
 
 def _table(estimator: Any, X: Any, array: Array, *, fitting: bool) -> Array:
     """(B, T·I) as (B, T, I), I = `step_features`."""
-    op, width = type(estimator).__name__, estimator.step_features
+    op = type(estimator).__name__
+    width = checks.integer(op, "step_features", estimator.step_features, 1)
     if array.min() == PADDING:
         raise ValueError(f"[{op}] X: expected numbers above {PADDING:g}, which marks padding, got it")
     if fitting or estimator._fitted_on_table:

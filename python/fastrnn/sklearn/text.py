@@ -33,7 +33,7 @@ class TextClassifier(TrainedClassifier):
         On the embedding (whole channels) and before the last layer.
     epochs : int, default=10
     batch_size : int or "auto", default=32
-        "auto" is min(64, n_samples).
+        "auto" is min(32, n_samples).
     learning_rate : float, default=0.002
         Of an optimizer given by name.
     optimizer : str or fastrnn.optimizers.Optimizer, default="adam"

@@ -59,7 +59,10 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         options: dict[str, Any] = {}
         parts = [X, y] if weight is None else [X, y, weight]
         if early:
-            fraction = checks.number(op, "validation_fraction", self.validation_fraction, "fraction")
+            fraction = checks.number(op, "validation_fraction", self.validation_fraction, "positive")
+            if fraction >= 1 or fraction * len(X) > len(X) - 1:
+                expected = "a fraction that leaves samples for training"
+                raise ValueError(f"[{op}] validation_fraction: expected {expected}, got {fraction} of {len(X)}")
             if strata is not None:
                 counts = np.bincount(strata)
                 counts = counts[counts > 0]
@@ -73,7 +76,7 @@ class Trained(BaseEstimator):  # type: ignore[misc]
             # of mean 1, so that a weight of 0 is the same as no sample, and 2 the same as the sample twice
             parts[2] = parts[2] / parts[2].mean()
             options["sample_weight"] = parts[2]
-        size = min(64, len(parts[0])) if self.batch_size == "auto" else self.batch_size
+        size = min(32, len(parts[0])) if self.batch_size == "auto" else self.batch_size
         epochs = checks.integer(op, "epochs", self.epochs, 1)
         with initializers.own_generator(seed):
             trained = model()
