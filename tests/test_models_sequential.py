@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from typing import Any
 
 import numpy as np
@@ -246,6 +248,26 @@ def test_weights_are_copied_out_and_checked_in() -> None:
     with pytest.raises(ValueError, match="expected shape"):
         model.set_weights([weights[0], np.zeros(7)])
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
+def test_a_pickled_model_trains_on_as_the_model_itself() -> None:
+    """With the optimizer's moments, which belong to the variables of the copy then."""
+    x, y = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12.0)
+    model = Sequential([L.Dense(3, activation="tanh"), L.Dense(1)])
+    model.compile("adam", "mse")
+    model.fit(x, y, epochs=3, verbose=0)
+    for copied in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert all(copied.optimizer.has_slots(v) for v in copied.weights)
+        assert not any(copied.optimizer.has_slots(v) for v in model.weights)
+        trained = copy.deepcopy(model)
+        for one in (copied, trained):
+            one.fit(x, y, epochs=3, verbose=0, shuffle=False)
+        np.testing.assert_array_equal(copied.predict(x), trained.predict(x))
+        fresh = clone_model(model)
+        fresh.set_weights(model.get_weights())
+        fresh.compile("adam", "mse")
+        fresh.fit(x, y, epochs=3, verbose=0, shuffle=False)
+        assert (fresh.predict(x) != trained.predict(x)).any()
 
 
 # ---- the face of the package --------------------------------------------------------------------------------------

@@ -44,9 +44,32 @@ inline std::string text(const py::handle& object) { return py::cast<std::string>
   throw py::type_error("[" + op + "] " + argument + ": expected " + expected + ", got " + got);
 }
 
+// A NumPy array on the memory of something else that lives on the CPU: DLPack (tensors of other libraries), the buffer
+// protocol, __array_interface__. Never a copy, so that what is written into it is written into the object.
+inline py::array shared_array(const std::string& op, const std::string& name, const py::object& object) {
+  const std::string type = text(py::type::of(object).attr("__name__"));
+  try {
+    if (py::hasattr(object, "__dlpack__") && py::hasattr(object, "__dlpack_device__")) {
+      if (py::hasattr(object, "requires_grad") && py::bool_(object.attr("requires_grad")))
+        fail(op, name, "data without a gradient (pass it through .detach())", "a " + type + " that requires one");
+      const py::tuple device = object.attr("__dlpack_device__")();
+      const int kind = py::int_(device[0]);
+      if (kind != 1 && kind != 3 && kind != 11)  // the CPU's, and memory pinned for CUDA or ROCm
+        fail(op, name, "data on the CPU", "a " + type + " on DLPack's device type " + std::to_string(kind));
+      return py::module_::import("numpy").attr("from_dlpack")(object);
+    }
+    if (PyObject_CheckBuffer(object.ptr()) || py::hasattr(object, "__array_interface__"))
+      return py::module_::import("numpy").attr("asarray")(object);
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    fail_type(op, name, "data that NumPy can share", type + " (" + text(error.value()) + ")");
+  }
+  fail_type(op, name, "a NumPy array", type);
+}
+
+// Whatever becomes of a foreign object, the array that is returned must live as long as its memory is used.
 inline py::array as_array(const std::string& op, const std::string& name, const py::object& object) {
-  if (!py::isinstance<py::array>(object))
-    fail_type(op, name, "a NumPy array", text(py::type::of(object).attr("__name__")));
+  if (!py::isinstance<py::array>(object)) return shared_array(op, name, object);
   return py::reinterpret_borrow<py::array>(object);
 }
 
@@ -166,18 +189,28 @@ inline bool overlap(const py::array& a, const py::array& b) {
   return a0 < b1 && b0 < a1;
 }
 
-// An array of the caller's that is updated in place: dtype T, C-contiguous, writeable, of the shape of `like`.
+// Is this an array that can be written from the first to the last element: dtype T, C-contiguous, writeable?
 template <class T>
-T* in_place(const std::string& op, const std::string& name, const py::object& object, const py::array& like) {
-  if (object.is_none()) return nullptr;
-  py::array a = as_array(op, name, object);
-  expect_dtype<T>(op, name, a, "param");
+void expect_writeable(const std::string& op, const std::string& name, const py::array& a, const char* like) {
+  expect_dtype<T>(op, name, a, like);
   if (!(a.flags() & py::array::c_style)) fail(op, name, "a C-contiguous array", "one with other strides");
   if (!a.writeable()) fail(op, name, "a writeable array", "a read-only one");
   if (reinterpret_cast<uintptr_t>(a.data()) % alignof(T) != 0) fail(op, name, "aligned elements", "an odd address");
-  if (!a.attr("shape").equal(like.attr("shape")))
-    fail(op, name, "the shape of param = " + text(like.attr("shape")), text(a.attr("shape")));
-  return static_cast<T*>(a.mutable_data());
+}
+
+// The caller's array for a result of this shape, apart from the inputs, or a new one.
+template <class T>
+py::array output(const std::string& op, const py::object& out, const std::vector<py::ssize_t>& shape,
+                 const std::vector<const py::array*>& inputs) {
+  if (out.is_none()) return new_array<T>(shape);
+  const py::array a = as_array(op, "out", out);
+  expect_writeable<T>(op, "out", a, "the result");
+  const std::vector<index> wanted(shape.begin(), shape.end());
+  if (std::vector<py::ssize_t>(a.shape(), a.shape() + a.ndim()) != shape)
+    fail(op, "out", "the shape of the result = " + shape_text(wanted.data(), int(wanted.size())), text(a.attr("shape")));
+  for (const py::array* in : inputs)
+    if (overlap(a, *in)) fail(op, "out", "an array apart from the arguments", "one that overlaps");
+  return a;
 }
 
 template <class T>

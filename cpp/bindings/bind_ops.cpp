@@ -69,19 +69,21 @@ std::vector<py::ssize_t> conv_output(const ConvShape& s, const py::array& x, boo
 template <class T>
 py::object conv(const std::string& op, bool is_dense, const py::object& x, const py::object& weight,
                 const py::object& bias, index stride, index dilation, index pad_left, index pad_right,
-                const py::tuple& act) {
+                const py::tuple& act, const py::object& given) {
   const Input<T> in = any_shape<T>(op, "x", x), w = filter_view<T>(op, weight, is_dense);
   const ConvShape s = conv_shape(op, in.array, w.view, is_dense, stride, dilation, pad_left, pad_right);
   Input<T> b;
   if (!bias.is_none()) b = dense<T>(op, "bias", bias, is_dense ? "(O,)" : "(F,)", {s.filters});
-  auto y = new_array<T>(conv_output(s, in.array, is_dense));
-  T* out = y.mutable_data();
+  std::vector<const py::array*> inputs{&in.array, &w.array};
+  if (!bias.is_none()) inputs.push_back(&b.array);
+  py::array y = output<T>(op, given, conv_output(s, in.array, is_dense), inputs);
+  T* out = static_cast<T*>(y.mutable_data());
   {
     const Activation<T> a = activation<T>(act);
     NoGil nogil;
     conv1d<T>(s, in.data(), w.view, b.view, a, out);
   }
-  return std::move(y);
+  return given.is_none() ? py::object(std::move(y)) : given;
 }
 
 template <class T>
@@ -189,20 +191,20 @@ py::array_t<index, py::array::c_style | py::array::forcecast> id_array(const std
 }
 
 template <class T>
-py::object embed(const py::object& ids, const py::object& weight) {
+py::object embed(const py::object& ids, const py::object& weight, const py::object& given) {
   const auto in = id_array("embedding", ids);
   const Input<T> w = any_shape<T>("embedding", "weight", weight);
   if (w.array.ndim() != 2) fail("embedding", "weight", "shape (V, E)", text(w.array.attr("shape")));
   std::vector<py::ssize_t> shape = shape_of(in);
   shape.push_back(w.array.shape(1));
-  auto y = new_array<T>(shape);
+  py::array y = output<T>("embedding", given, shape, {&in, &w.array});
   const index* id = in.data();
-  T* out = y.mutable_data();
+  T* out = static_cast<T*>(y.mutable_data());
   {
     NoGil nogil;
     embedding<T>(size_of(in), id, w.array.shape(0), w.array.shape(1), w.data(), out);
   }
-  return std::move(y);
+  return given.is_none() ? py::object(std::move(y)) : given;
 }
 
 template <class T>
@@ -248,19 +250,25 @@ struct Slots {
   Input<T> grad;
   Slots(const std::string& op_, const py::object& p, const py::object& g)
       : op(op_), array(as_array(op, "param", p)), n(size_of(array)) {
-    param = in_place<T>(op, "param", p, array);
+    param = in_place("param", array);
     grad = dense<T>(op, "grad", g, "of param", as_shape(array), "param");
     others = {array, grad.array};
   }
   // An array of the optimiser's own, apart from all others.
   T* state(const char* name, const py::object& o) {
-    T* data = in_place<T>(op, name, o, array);
-    if (!data) return nullptr;
-    const py::array a = py::reinterpret_borrow<py::array>(o);
+    if (o.is_none()) return nullptr;
+    py::array a = as_array(op, name, o);
+    T* data = in_place(name, a);
     for (const py::array& other : others)
       if (overlap(a, other)) fail(op, name, "an array of its own", "one that overlaps another argument");
     others.push_back(a);
     return data;
+  }
+  T* in_place(const char* name, py::array& a) {
+    expect_writeable<T>(op, name, a, "param");
+    if (!a.attr("shape").equal(array.attr("shape")))
+      fail(op, name, "the shape of param = " + text(array.attr("shape")), text(a.attr("shape")));
+    return static_cast<T*>(a.mutable_data());
   }
 };
 
@@ -300,8 +308,10 @@ void sgd(const py::object& p, const py::object& g, const py::object& velocity, d
 #define FASTRNN_BY_DTYPE(op, name, object, f) (is_double(op, name, object) ? f<double> : f<float>)
 
 void bind_ops(py::module_& m) {
-  m.def("linear", [](const py::object& x, const py::object& w, const py::object& b, const py::tuple& act) {
-    return FASTRNN_BY_DTYPE("linear", "x", x, conv)("linear", true, x, w, b, 1, 1, 0, 0, act);
+  m.def("as_array", &as_array);  // for the Python side of `functional` and the layers
+  m.def("linear", [](const py::object& x, const py::object& w, const py::object& b, const py::tuple& act,
+                     const py::object& out) {
+    return FASTRNN_BY_DTYPE("linear", "x", x, conv)("linear", true, x, w, b, 1, 1, 0, 0, act, out);
   });
   m.def("linear_backward", [](const py::object& x, const py::object& w, const py::object& y, const py::object& grad_y,
                               const py::tuple& act, bool need_grad_x, bool has_bias) {
@@ -309,8 +319,8 @@ void bind_ops(py::module_& m) {
                                                                        0, act, need_grad_x, has_bias);
   });
   m.def("conv1d", [](const py::object& x, const py::object& w, const py::object& b, index stride, index dilation,
-                     index left, index right, const py::tuple& act) {
-    return FASTRNN_BY_DTYPE("conv1d", "x", x, conv)("conv1d", false, x, w, b, stride, dilation, left, right, act);
+                     index left, index right, const py::tuple& act, const py::object& out) {
+    return FASTRNN_BY_DTYPE("conv1d", "x", x, conv)("conv1d", false, x, w, b, stride, dilation, left, right, act, out);
   });
   m.def("conv1d_backward", [](const py::object& x, const py::object& w, const py::object& y, const py::object& grad_y,
                               index stride, index dilation, index left, index right, const py::tuple& act,
@@ -330,8 +340,8 @@ void bind_ops(py::module_& m) {
   m.def("softmax_backward", [](const py::object& y, const py::object& grad_y) {
     return FASTRNN_BY_DTYPE("softmax_backward", "y", y, soft_max_backward)(y, grad_y);
   });
-  m.def("embedding", [](const py::object& ids, const py::object& weight) {
-    return FASTRNN_BY_DTYPE("embedding", "weight", weight, embed)(ids, weight);
+  m.def("embedding", [](const py::object& ids, const py::object& weight, const py::object& out) {
+    return FASTRNN_BY_DTYPE("embedding", "weight", weight, embed)(ids, weight, out);
   });
   m.def("embedding_backward", [](const py::object& ids, const py::object& grad_y, index vocabulary) {
     return FASTRNN_BY_DTYPE("embedding_backward", "grad_y", grad_y, embed_backward)(ids, grad_y, vocabulary);

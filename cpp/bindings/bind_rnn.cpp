@@ -72,8 +72,7 @@ bool overlaps_itself(const View<T>& v) {
 }
 
 template <class T>
-View<T> checked_out(const std::string& op, const py::object& object, const py::array& x) {
-  py::array a = as_array(op, "out", object);
+View<T> checked_out(const std::string& op, py::array a, const py::array& x) {
   expect_dtype<T>(op, "out", a);
   expect_few_axes(op, "out", a);
   if (!a.writeable()) fail(op, "out", "a writeable array", "a read-only one");
@@ -227,7 +226,8 @@ class Forward {
     const index* shape = in.axes();
     const index B = shape[a.batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
     if (!a.out.is_none()) {
-      call.out.output = checked_out<T>(op, a.out, x_);
+      kept_.push_back(as_array(op, "out", a.out));
+      call.out.output = checked_out<T>(op, kept_.back(), x_);
       output_ = a.out;
     } else if (a.return_sequences) {
       output_ = make({shape[0], shape[1], H}, call.out.output);

@@ -68,7 +68,7 @@ py::object process(Stream<T>& stream, const py::object& object, const py::object
     py::gil_scoped_release nogil;
     stream.process(from, steps, to);
   }
-  return std::move(y);
+  return out.is_none() ? py::object(std::move(y)) : out;
 }
 
 template <class T>

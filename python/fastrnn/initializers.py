@@ -6,10 +6,12 @@ NumPy's, not Keras's: the distributions agree, the numbers do not.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -23,15 +25,30 @@ __all__ = [
     "LecunUniform", "Ones", "Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling",
     "Zeros", "compute_fans", "constant", "deserialize", "draw_seed", "generator", "get", "glorot_normal",
     "glorot_uniform", "he_normal", "he_uniform", "identity", "lecun_normal", "lecun_uniform", "ones", "orthogonal",
-    "random_normal", "random_uniform", "serialize", "set_seed", "truncated_normal", "variance_scaling", "zeros",
+    "own_generator", "random_normal", "random_uniform", "serialize", "set_seed", "truncated_normal",
+    "variance_scaling", "zeros",
 ]  # fmt: skip
 
 _generator = np.random.default_rng()
+# of one thread, while it is inside `own_generator`
+_own: ContextVar[np.random.Generator | None] = ContextVar("fastrnn_generator", default=None)
 
 
 def generator() -> np.random.Generator:
     """The generator of everything random that was not given a seed of its own."""
-    return _generator
+    own = _own.get()
+    return _generator if own is None else own
+
+
+@contextlib.contextmanager
+def own_generator(seed: int | None) -> Iterator[None]:
+    """While this lasts, everything random in this thread comes from a generator of its own, started from `seed`: other
+    threads neither disturb it nor are disturbed."""
+    token = _own.set(np.random.default_rng(seed))
+    try:
+        yield
+    finally:
+        _own.reset(token)
 
 
 def set_seed(seed: int | None) -> None:
@@ -46,7 +63,7 @@ def set_seed(seed: int | None) -> None:
 
 def draw_seed(source: np.random.Generator | None = None) -> int:
     """A fresh seed for a counter-based generator (dropout)."""
-    return int((source or _generator).integers(0, 2**63 - 1))
+    return int((source or generator()).integers(0, 2**63 - 1))
 
 
 class Initializer:
@@ -60,7 +77,7 @@ class Initializer:
         self.seed = None if seed is None else int(seed)
 
     def __call__(self, shape: Sequence[int], dtype: Any = "float32") -> npt.NDArray[Any]:
-        rng = _generator if self.seed is None else np.random.default_rng(self.seed)
+        rng = generator() if self.seed is None else np.random.default_rng(self.seed)
         return np.ascontiguousarray(self._draw(tuple(shape), rng), dtype=np.dtype(dtype or "float32"))
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import saving
+from .functional.checks import as_array
 from .inference import FrozenModel
 from .layers import (
     GRU,
@@ -187,7 +188,7 @@ class Sequential(Trainer):
 
     def __call__(self, x: Any, training: bool = False) -> Any:
         """The output for `x` (B, ...), an array or nested lists."""
-        x = self.convert_input("call", np.asarray(x))
+        x = self.convert_input("call", np.asarray(as_array("call", "x", x)))
         self.infer_shape("call", x)
         return self.run(x, training)[0]
 

@@ -1,6 +1,9 @@
-"""Pure functions on NumPy arrays, forward and backward: the recurrent layers and the operations around them.
+"""Pure functions on arrays, forward and backward: the recurrent layers and the operations around them.
 
-Everything runs in the C++ core, in the precision of x (float32 or float64); the arrays of a call share one dtype.
+Everything runs in the C++ core, in the precision of x (float32 or float64); the arrays of a call share one dtype. An
+array is NumPy's, or anything whose memory on the CPU NumPy can share, by DLPack (tensors of PyTorch, JAX, ...), the
+buffer protocol or `__array_interface__`: nothing is copied, and what is written in place (`out`, weights in an update)
+is written there. Results are NumPy arrays.
 Letters in shapes: T time, B batch, I input, H hidden, G gates (RNN 1, GRU 3, LSTM 4), C channels, F filters or
 features, K kernel, V vocabulary, E embedding. Weights have PyTorch's shapes and gate order (i f g o, r z n) and may be
 strided views; sequences are batch-first unless `batch_first=False`.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from .._numbers import as_float
 from ..activations import Activation, Spec, parse
 
@@ -30,8 +31,11 @@ def activation_id(op: str, argument: str, spec: Spec) -> tuple[int, float, float
 
 
 def as_array(op: str, argument: str, x: Any) -> Any:
+    """x as an array if it is not None: shared where its memory can be, else (nested lists) copied."""
     if x is None or isinstance(x, np.ndarray):
         return x
+    if hasattr(x, "__dlpack_device__"):
+        return _core.as_array(op, argument, x)
     try:
         return np.asarray(x)
     except ValueError:
@@ -82,11 +86,16 @@ def checkpoint_steps(op: str, value: Any) -> int:
     return min(int(value), 2**31)
 
 
-def three_axes(op: str, argument: str, x: Any) -> None:
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"[{op}] {argument}: expected a NumPy array, got {type(x).__name__}")
-    if x.ndim != 3:
-        raise ValueError(f"[{op}] {argument}: expected shape (B, T, C), got {x.shape}")
+def shared(op: str, argument: str, x: Any) -> Array:
+    """x as an array on the same memory."""
+    return x if isinstance(x, np.ndarray) else _core.as_array(op, argument, x)
+
+
+def three_axes(op: str, argument: str, x: Any) -> Array:
+    array = shared(op, argument, x)
+    if array.ndim != 3:
+        raise ValueError(f"[{op}] {argument}: expected shape (B, T, C), got {array.shape}")
+    return array
 
 
 # The zeros around a sequence are really there: a window of more is a mistake, and would ask for all the memory.

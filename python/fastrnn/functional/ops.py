@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..activations import FUSED, Spec, parse
-from .checks import Array, activation_id, as_array, flags, integer, is_integer, number, same_padding, three_axes
+from .checks import Array, activation_id, as_array, flags, integer, is_integer, number, same_padding, shared, three_axes
 
 _MOST_REACH = 2**20  # steps a window may reach back where the sequence is shorter
 
@@ -23,12 +23,15 @@ def fused(op: str, spec: Spec) -> tuple[int, float, float]:
     return act
 
 
-def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: Spec = None) -> Array:
+def linear(
+    x: Array, weight: Array, bias: Array | None = None, *, activation: Spec = None, out: Array | None = None
+) -> Array:
     """activation(x . weight^T + bias): x (..., I), weight (O, I), bias (O,) or None -> (..., O).
 
-    `activation` is one whose derivative follows from its output (`fastrnn.activations.FUSED`).
+    `activation` is one whose derivative follows from its output (`fastrnn.activations.FUSED`). out: a C-contiguous
+    array for the result, of its shape and dtype, apart from the arguments.
     """
-    return _core.linear(x, weight, bias, fused("linear", activation))
+    return _core.linear(x, weight, bias, fused("linear", activation), out)
 
 
 def linear_backward(
@@ -52,7 +55,7 @@ def conv_arguments(
     """stride, dilation, and the zeros put before and after a sequence of `time` steps."""
     stride, dilation = integer(op, "stride", stride, 1), integer(op, "dilation", dilation, 1)
     if getattr(weight, "ndim", 0) != 3:
-        got = weight.shape if isinstance(weight, np.ndarray) else type(weight).__name__
+        got = getattr(weight, "shape", type(weight).__name__)
         raise ValueError(f"[{op}] weight: expected shape (F, C, K), got {got}")
     reach = (weight.shape[2] - 1) * dilation
     if reach > max(time, _MOST_REACH):
@@ -77,15 +80,16 @@ def conv1d(
     padding: str = "valid",
     dilation: int = 1,
     activation: Spec = None,
+    out: Array | None = None,
 ) -> Array:
     """Convolution over time of x (B, T, C) with weight (F, C, K) and bias (F,) or None -> (B, To, F).
 
     padding: "valid" (To = floor((T - (K-1) dilation - 1) / stride) + 1), "same" (To = ceil(T / stride), the odd zero
-    goes to the end) or "causal" (zeros before the start only), as in Keras. `activation` as in `linear`.
+    goes to the end) or "causal" (zeros before the start only), as in Keras. `activation` and `out` as in `linear`.
     """
-    three_axes("conv1d", "x", x)
+    x = three_axes("conv1d", "x", x)
     arguments = conv_arguments("conv1d", x.shape[1], weight, stride, padding, dilation)
-    return _core.conv1d(x, weight, bias, *arguments, fused("conv1d", activation))
+    return _core.conv1d(x, weight, bias, *arguments, fused("conv1d", activation), out)
 
 
 def conv1d_backward(
@@ -102,7 +106,7 @@ def conv1d_backward(
     has_bias: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
     """Gradients of `conv1d` (x, weight, bias), from its output y (B, To, F) and grad_y of the same shape."""
-    three_axes("conv1d_backward", "x", x)
+    x = three_axes("conv1d_backward", "x", x)
     arguments = conv_arguments("conv1d_backward", x.shape[1], weight, stride, padding, dilation)
     act = fused("conv1d_backward", activation)
     flags("conv1d_backward", need_grad_x=need_grad_x, has_bias=has_bias)
@@ -129,9 +133,12 @@ def softmax_backward(y: Array, grad_y: Array) -> Array:
     return _core.softmax_backward(y, grad_y)
 
 
-def embedding(ids: npt.ArrayLike, weight: Array) -> Array:
-    """Rows of weight (V, E): ids (...) integers in 0..V-1 -> (..., E). An id out of range raises ValueError."""
-    return _core.embedding(as_array("embedding", "ids", ids), weight)
+def embedding(ids: npt.ArrayLike, weight: Array, *, out: Array | None = None) -> Array:
+    """Rows of weight (V, E): ids (...) integers in 0..V-1 -> (..., E). An id out of range raises ValueError.
+
+    `out` as in `linear`.
+    """
+    return _core.embedding(as_array("embedding", "ids", ids), weight, out)
 
 
 def embedding_backward(ids: npt.ArrayLike, grad_y: Array, num_embeddings: int) -> Array:
@@ -153,7 +160,8 @@ def dropout(x: Array, rate: float, seed: int, *, broadcast_axes: Sequence[int] =
     The draw depends on the seed and the position alone: the gradient is `dropout(grad_y, rate, seed)`. It is constant
     along `broadcast_axes`, which must be neighbours.
     """
-    rate, seed, shape = number("dropout", "rate", rate, 0, 1), _seed("dropout", seed), getattr(x, "shape", ())
+    x = shared("dropout", "x", x)
+    rate, seed, shape = number("dropout", "rate", rate, 0, 1), _seed("dropout", seed), x.shape
     if not isinstance(broadcast_axes, (tuple, list)) or not all(is_integer(axis) for axis in broadcast_axes):
         raise TypeError(f"[dropout] broadcast_axes: expected a tuple of integers, got {broadcast_axes!r}")
     if not broadcast_axes:

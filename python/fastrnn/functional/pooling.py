@@ -25,7 +25,7 @@ def max_pool1d(x: Array, pool_size: int, stride: int | None = None, padding: str
 
     stride None means pool_size; padding "valid" or "same" as in Keras.
     """
-    three_axes("max_pool1d", "x", x)
+    x = three_axes("max_pool1d", "x", x)
     return _core.max_pool1d(x, *_pool_arguments("max_pool1d", x.shape[1], pool_size, stride, padding))
 
 
@@ -36,7 +36,7 @@ def max_pool1d_backward(indices: Array, grad_y: Array, T: int) -> Array:
 
 def avg_pool1d(x: Array, pool_size: int, stride: int | None = None, padding: str = "valid") -> Array:
     """Means over windows of time: x (B, T, F) -> (B, To, F); padding does not count, as in Keras."""
-    three_axes("avg_pool1d", "x", x)
+    x = three_axes("avg_pool1d", "x", x)
     return _core.avg_pool1d(x, *_pool_arguments("avg_pool1d", x.shape[1], pool_size, stride, padding))
 
 
@@ -44,7 +44,7 @@ def avg_pool1d_backward(
     grad_y: Array, T: int, pool_size: int, stride: int | None = None, padding: str = "valid"
 ) -> Array:
     """Gradient (B, T, F) of the input of `avg_pool1d` with T steps."""
-    three_axes("avg_pool1d_backward", "grad_y", grad_y)
+    grad_y = three_axes("avg_pool1d_backward", "grad_y", grad_y)
     T = integer("avg_pool1d_backward", "T", T, 0)
     size, stride, left, out_time = _pool_arguments("avg_pool1d_backward", T, pool_size, stride, padding)
     if grad_y.shape[1] != out_time:

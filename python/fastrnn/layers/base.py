@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import constraints, initializers, regularizers
+from ..functional.checks import as_array
 from . import checks
 from .variable import Array, Variable, dtype_name, floatx, reset_names, set_floatx, snake_case, unique_name
 
@@ -221,10 +222,7 @@ class Layer:
         if isinstance(x, np.ndarray) and x.dtype == self.dtype:
             return x
         op = type(self).__name__
-        try:
-            array = np.asarray(x)
-        except ValueError:
-            raise ValueError(f"[{op}] inputs: expected an array, got nested lists of uneven length") from None
+        array: Array = np.asarray(as_array(op, "inputs", x))
         if array.dtype.kind not in "fiub":
             raise TypeError(f"[{op}] inputs: expected real numbers, got dtype {array.dtype}")
         return array if self._input_kind == "any" else array.astype(self.dtype)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..functional.checks import as_array as shared_array
 from . import checks
 from .loss import Loss, is_finite
 
@@ -44,7 +45,8 @@ def is_array_like(x: Any) -> bool:
     """Is `x` one array (or lists of numbers), as opposed to something that gives batches?"""
     if isinstance(x, list) and x and isinstance(x[0], tuple) and any(np.ndim(part) for part in x[0]):
         return not any(hasattr(part, "shape") for part in x[0])  # a list of batches (x, y)
-    return isinstance(x, (list, tuple, np.ndarray)) or hasattr(x, "__array__")
+    shares = isinstance(x, memoryview) or hasattr(x, "__dlpack_device__")
+    return isinstance(x, (list, tuple, np.ndarray)) or hasattr(x, "__array__") or shares
 
 
 def as_array(op: str, arg: str, value: Any, *, finite: bool = False) -> Array:
@@ -55,8 +57,10 @@ def as_array(op: str, arg: str, value: Any, *, finite: bool = False) -> Array:
             f"got a {type(value).__name__} of {len(value)} arrays (use numpy.stack for a batch)"
         )
     try:
-        array = np.asarray(value)
+        array = np.asarray(shared_array(op, arg, value))
     except ValueError:
+        if not isinstance(value, (list, tuple)):
+            raise
         words = "nested lists of uneven length (see pad_sequences)"
         raise ValueError(f"[{op}] {arg}: expected an array, got {words}") from None
     if array.dtype.kind not in "fiub":
@@ -142,7 +146,7 @@ class Preparer:
                     f"[{op}] {prefix}sample_weight: expected shape {positions[:1]} or one weight per position, "
                     f"got {weight.shape}"
                 )
-            weight = weight.astype(np.float32, copy=False)
+            weight = weight.astype(x.dtype if x.dtype.kind == "f" else np.float32, copy=False)
         if self.class_weight is not None:
             own = class_weights(op, self.class_weight, y, output_shape[:-1], self.loss.targets)
             if weight is not None:

@@ -214,6 +214,11 @@ class Optimizer:
         """Has `variable` been moved (or its arrays loaded) yet?"""
         return id(variable) in self._state
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """After a copy or a pickle the variables are other objects, with other ids."""
+        self.__dict__.update(state)
+        self._state = {id(variable): (variable, slots) for variable, slots in self._state.values()}
+
     def get_state(self) -> dict[str, float]:
         """The numbers a resumed run needs beside the slots; JSON values."""
         return {"iterations": self.iterations}
