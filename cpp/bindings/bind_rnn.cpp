@@ -149,8 +149,8 @@ using ForwardTuple = std::tuple<int, py::tuple, py::tuple, py::tuple, py::object
                                 py::object, py::object, py::object, py::object, py::object, py::object, bool, bool,
                                 bool, bool, py::object, index, py::object>;
 
-ForwardArguments named(const ForwardTuple& arguments) {
-  return std::apply([](const auto&... values) { return ForwardArguments{values...}; }, arguments);
+ForwardArguments named(ForwardTuple&& arguments) {
+  return std::apply([](auto&... values) { return ForwardArguments{std::move(values)...}; }, arguments);
 }
 
 bool is_table(const ForwardArguments& a) { return py::isinstance<PyProjectionTable>(a.weight_ih); }
@@ -190,10 +190,11 @@ class Forward {
     const auto like = [&](const char* name, const py::object& object) {
       return keep(input<T>(op, name, object, false, embedded_ ? "embedding" : "x"));
     };
-    if (!table) {
+    kept_.reserve(11);
+    if (table)
+      in.tokens = keep(integers(op, "x", a.x));
+    else
       in.x = keep(embedded_ ? input<T>(op, "embedding", a.embedding, true, "embedding") : input<T>(op, "x", a.x, true));
-      x_ = kept_.back();
-    }
     if (arrays) in.weight_ih = like("weight_ih", a.weight_ih);
     in.weight_hh = like("weight_hh", a.weight_hh);
     in.bias_ih = like("bias_ih", a.bias_ih);
@@ -203,10 +204,6 @@ class Forward {
     in.recurrent_mask = like("recurrent_mask", a.recurrent_mask);
     in.lengths = keep(integers(op, "lengths", a.lengths));
     in.mask = keep(booleans(op, "mask", a.mask));
-    if (table) {
-      in.tokens = keep(integers(op, "x", a.x));
-      x_ = kept_.back();
-    }
     if (is_packed) {
       in.packed = packed_of<T>(op, a.weight_ih.cast<const PyPackedWeights&>().core);
     } else if (table) {
@@ -227,7 +224,7 @@ class Forward {
     const index B = shape[a.batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
     if (!a.out.is_none()) {
       kept_.push_back(as_array(op, "out", a.out));
-      call.out.output = checked_out<T>(op, kept_.back(), x_);
+      call.out.output = checked_out<T>(op, kept_.back(), kept_[0]);
       output_ = a.out;
     } else if (a.return_sequences) {
       output_ = make({shape[0], shape[1], H}, call.out.output);
@@ -243,7 +240,7 @@ class Forward {
     if (!a_.return_workspace) return py::make_tuple(output_, h_n_, c_n_, py::none());
     auto kept = std::make_unique<PyWorkspace>();
     kept->core = std::move(workspace_);
-    kept->x = x_;
+    kept->x = kept_[0];
     if (embedded_) {
       kept->tokens = a_.x;
       kept->vocabulary = embedded_->core.vocabulary;
@@ -261,8 +258,8 @@ class Forward {
 
  private:
   template <class V>
-  View<const V> keep(const Input<V>& in) {
-    kept_.push_back(in.array);
+  View<const V> keep(Input<V>&& in) {
+    kept_.push_back(std::move(in.array));
     return in.view;
   }
   static py::object make(const std::vector<py::ssize_t>& shape, View<T>& view) {
@@ -273,8 +270,7 @@ class Forward {
 
   const ForwardArguments& a_;
   const PyTokens* embedded_ = nullptr;
-  std::vector<py::array> kept_;  // what `call` points into
-  py::array x_;                  // or the embedding, or the tokens
+  std::vector<py::array> kept_;  // what `call` points into; x, the embedding or the tokens are the first
   py::object output_ = py::none(), h_n_, c_n_ = py::none();
   Workspace<T> workspace_;
 };
@@ -415,9 +411,9 @@ void bind_rnn(py::module_& m) {
                precision == "bfloat16" ? Precision::bfloat16 : precision == "int8" ? Precision::int8 : Precision::full);
   });
 
-  m.def("rnn_forward", [](const ForwardTuple& arguments) { return forward(named(arguments)); });
-  m.def("rnn_forward_pair", [](const ForwardTuple& first, const ForwardTuple& second) -> py::tuple {
-    const ForwardArguments a = named(first), b = named(second);
+  m.def("rnn_forward", [](ForwardTuple arguments) { return forward(named(std::move(arguments))); });
+  m.def("rnn_forward_pair", [](ForwardTuple first, ForwardTuple second) -> py::tuple {
+    const ForwardArguments a = named(std::move(first)), b = named(std::move(second));
     if (is_wide(a) != is_wide(b)) return py::make_tuple(forward(a), forward(b));
     return is_wide(a) ? forward_pair<double>(a, b) : forward_pair<float>(a, b);
   });
