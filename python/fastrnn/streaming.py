@@ -110,6 +110,7 @@ class Stream:
 
     @property
     def cell(self) -> str:
+        """The name of the cell: "rnn", "lstm" or "gru"."""
         return self._cell
 
     @property
@@ -124,6 +125,7 @@ class Stream:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """float32 or float64, that of the weights."""
         return np.dtype(np.float64 if self._core.is_double else np.float32)
 
     @property

@@ -272,6 +272,7 @@ def get(identifier: Any) -> Optimizer:
 
 
 def serialize(optimizer: Optimizer) -> dict[str, Any]:
+    """`{"class_name": ..., "config": {...}}`, all JSON values."""
     return {"class_name": type(optimizer).__name__, "config": optimizer.get_config()}
 
 
