@@ -29,6 +29,8 @@ def blocks(text: str) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # examples save files
+    if find_spec("torch") is not None:
+        monkeypatch.setenv("KERAS_BACKEND", "torch")  # where nothing has imported Keras yet: TensorFlow takes its time
     fastrnn.utils.set_random_seed(0)
     namespace: dict[str, object] = {"__name__": "example"}
     examples = blocks((ROOT / page).read_text(encoding="utf-8"))
@@ -54,3 +56,10 @@ def test_the_pages_link_to_pages_that_exist() -> None:
         text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+@pytest.mark.parametrize("module", ["functional", "layers", "models"])
+def test_pages_in_an_order_of_their_own_have_every_name(module: str) -> None:
+    page = (ROOT / f"docs/api/{module}.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\.\. auto(?:function|class):: (\w+)$", page, flags=re.MULTILINE)
+    assert sorted(names) == sorted(getattr(fastrnn, module).__all__)

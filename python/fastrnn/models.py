@@ -1,4 +1,6 @@
-"""Sequential: a stack of layers that is built, run, described and saved. Training is in training/trainer.py."""
+"""Sequential: a stack of layers that is built, run, trained, described and saved."""
+
+# Training is in training/trainer.py.
 
 from __future__ import annotations
 

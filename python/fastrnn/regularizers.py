@@ -47,7 +47,7 @@ def _factor(op: str, arg: str, value: Any) -> float:
 
 
 class L1L2(Regularizer):
-    """l1 * sum(|w|) + l2 * sum(w**2)."""
+    """`l1 * sum(abs(w)) + l2 * sum(w**2)`."""
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
         op = type(self).__name__
@@ -74,7 +74,7 @@ class L1L2(Regularizer):
 
 
 class L1(L1L2):
-    """l1 * sum(abs(w))."""
+    """`l1 * sum(abs(w))`."""
 
     def __init__(self, l1: float = 0.01) -> None:
         super().__init__(l1=0.01 if l1 is None else l1)
@@ -84,7 +84,7 @@ class L1(L1L2):
 
 
 class L2(L1L2):
-    """l2 * sum(w**2)."""
+    """`l2 * sum(w**2)`."""
 
     def __init__(self, l2: float = 0.01) -> None:
         super().__init__(l2=0.01 if l2 is None else l2)

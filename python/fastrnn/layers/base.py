@@ -323,7 +323,7 @@ class Layer:
 
     @property
     def losses(self) -> float:
-        """The sum of the penalties: of the trainable weights now, of the outputs in the last forward."""
+        """The sum of the penalties, those of the trainable weights now and of the outputs in the last forward."""
         weights = sum(v.regularizer(v.value) for v in self.trainable_weights if v.regularizer is not None)
         return float(weights + sum(self._activity_losses()))
 

@@ -36,7 +36,7 @@ class Callback:
         """Before each epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """After each epoch and its validation; `logs` has loss, metrics and their val_ twins."""
+        """After each epoch and its validation; `logs` has loss, metrics, and `val_loss` ... if it was validated."""
 
     def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Older name of `on_train_batch_begin`."""

@@ -24,7 +24,7 @@ class MeanSquaredError(Pointwise):
 
 
 class MeanAbsoluteError(Pointwise):
-    """The mean of |p - y| over the last axis."""
+    """The mean of abs(p - y) over the last axis."""
 
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         d = p - y
@@ -32,7 +32,7 @@ class MeanAbsoluteError(Pointwise):
 
 
 class MeanAbsolutePercentageError(Pointwise):
-    """100 times the mean of |p - y| / max(|y|, 1e-7)."""
+    """100 times the mean of abs(p - y) / max(abs(y), 1e-7) over the last axis."""
 
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         scale = 100.0 / np.maximum(np.abs(y), EPSILON)
@@ -41,7 +41,7 @@ class MeanAbsolutePercentageError(Pointwise):
 
 
 class MeanSquaredLogarithmicError(Pointwise):
-    """The mean of (log(1 + p) - log(1 + y))², both at least 1e-7."""
+    """The mean of (log(1 + p) - log(1 + y))² over the last axis, p and y at least 1e-7."""
 
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         q = np.maximum(p, EPSILON)
@@ -50,7 +50,7 @@ class MeanSquaredLogarithmicError(Pointwise):
 
 
 class Huber(Pointwise):
-    """½d² up to |d| = delta, then straight on."""
+    """½d² up to abs(d) = delta, then straight on; d = p - y, the mean over the last axis."""
 
     _own = ("delta",)
 
@@ -65,7 +65,7 @@ class Huber(Pointwise):
 
 
 class LogCosh(Pointwise):
-    """log(cosh(d)) = |d| + log(1 + exp(-2|d|)) - log 2."""
+    """The mean of log(cosh(p - y)) over the last axis."""
 
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         d = p - y
@@ -74,7 +74,7 @@ class LogCosh(Pointwise):
 
 
 class Poisson(Pointwise):
-    """The mean of p - y·log(p + 1e-7)."""
+    """The mean of p - y·log(p + 1e-7) over the last axis."""
 
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         return p - y * np.log(p + EPSILON), 1.0 - y / (p + EPSILON)

@@ -87,7 +87,7 @@ class Trainer:
 
     @property
     def metrics_names(self) -> list[str]:
-        """The names of what `evaluate` returns, in order: "loss", then the metrics."""
+        """The names of what `evaluate` returns, in order; "loss" is the first."""
         return [] if self._compiled is None else self._compiled.names
 
     # ---- to be given by the model ---------------------------------------------------------------------------------
