@@ -1,5 +1,10 @@
-"""Names and parameters of the activations, and Keras's callables. No formulas: those are in reference/pointwise.py
-(NumPy) and in the kernels (C++)."""
+"""Names and parameters of the activations, and Keras's callables.
+
+An activation is given by its name, by (name, alpha) or (name, alpha, beta), by {"name": ..., "alpha": ...}, or by one
+of the functions below. Recurrent layers take any of them in any slot.
+"""
+
+# No formulas: those are in reference/pointwise.py (NumPy) and in the kernels (C++).
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""fastrnn.callbacks under Keras's names. They live in training/callbacks.py."""
+"""What happens during `fit` beside training, with Keras's names and arguments."""
+
+# They are in training/callbacks.py.
 
 from .training.callbacks import (
     BackupAndRestore,

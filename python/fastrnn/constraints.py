@@ -27,13 +27,16 @@ class Constraint:
     """`constraint(w)` returns the projected weight, of the shape and dtype of `w`; `w` itself is left alone."""
 
     def __call__(self, w: Array) -> Array:
+        """The projected weight."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values."""
         return {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Constraint:
+        """A constraint from what `get_config` gave."""
         return cls(**config)
 
 
@@ -130,6 +133,7 @@ def get(spec: Any) -> Constraint | None:
 
 
 def serialize(constraint: Constraint | None) -> dict[str, Any] | None:
+    """`{"class_name": ..., "config": {...}}`, all JSON values; None for None."""
     return _specs.serialize("constraints", constraint, Constraint)
 
 

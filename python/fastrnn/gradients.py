@@ -10,7 +10,10 @@ Array = npt.NDArray[Any]
 
 
 class RNNGradients(NamedTuple):
-    """Gradients of rnn and gru; None where the argument was None or the gradient was not asked for."""
+    """Gradients of rnn and gru, each of its argument's shape and dtype.
+
+    None where the argument was None or the gradient was not asked for.
+    """
 
     grad_x: Array | None
     grad_weight_ih: Array
@@ -21,7 +24,10 @@ class RNNGradients(NamedTuple):
 
 
 class LSTMGradients(NamedTuple):
-    """Gradients of lstm; None where the argument was None or the gradient was not asked for."""
+    """Gradients of lstm, each of its argument's shape and dtype.
+
+    None where the argument was None or the gradient was not asked for.
+    """
 
     grad_x: Array | None
     grad_weight_ih: Array

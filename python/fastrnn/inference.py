@@ -1,4 +1,4 @@
-"""FrozenModel: a model for prediction only, its recurrent weights packed once. Training is in training/."""
+"""FrozenModel: a model for prediction only, its recurrent weights packed once."""
 
 from __future__ import annotations
 

@@ -77,6 +77,7 @@ class Initializer:
         self.seed = None if seed is None else int(seed)
 
     def __call__(self, shape: Sequence[int], dtype: Any = "float32") -> npt.NDArray[Any]:
+        """An array of that shape and dtype."""
         rng = generator() if self.seed is None else np.random.default_rng(self.seed)
         return np.ascontiguousarray(self._draw(tuple(shape), rng), dtype=np.dtype(dtype or "float32"))
 
@@ -84,10 +85,12 @@ class Initializer:
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values."""
         return {"seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Initializer:
+        """An initializer from what `get_config` gave."""
         return cls(**config)
 
 
@@ -102,6 +105,8 @@ def _number(op: str, arg: str, value: Any, minimum: float = -math.inf) -> float:
 
 
 class Zeros(Initializer):
+    """All 0."""
+
     def __init__(self) -> None:
         super().__init__()
 
@@ -113,6 +118,8 @@ class Zeros(Initializer):
 
 
 class Ones(Zeros):
+    """All 1."""
+
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
         return np.ones(shape)
 
@@ -138,6 +145,8 @@ class Constant(Initializer):
 
 
 class Identity(Initializer):
+    """`gain` times the identity, for weights of two axes; ValueError for others."""
+
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__()
         self.gain = _number("Identity", "gain", gain)
@@ -152,6 +161,8 @@ class Identity(Initializer):
 
 
 class RandomNormal(Initializer):
+    """A normal distribution."""
+
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
         super().__init__(seed)
         self.mean = _number(type(self).__name__, "mean", mean)
@@ -172,6 +183,8 @@ class TruncatedNormal(RandomNormal):
 
 
 class RandomUniform(Initializer):
+    """Uniform between `minval` and `maxval`."""
+
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None) -> None:
         super().__init__(seed)
         self.minval = _number("RandomUniform", "minval", minval)
@@ -244,31 +257,43 @@ class VarianceScaling(Initializer):
 
 
 class GlorotUniform(VarianceScaling):
+    """Uniform, variance 2 / (fan_in + fan_out)."""
+
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_avg", "uniform", seed)
 
 
 class GlorotNormal(VarianceScaling):
+    """Truncated normal, variance 2 / (fan_in + fan_out)."""
+
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_avg", "truncated_normal", seed)
 
 
 class HeUniform(VarianceScaling):
+    """Uniform, variance 2 / fan_in."""
+
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(2.0, "fan_in", "uniform", seed)
 
 
 class HeNormal(VarianceScaling):
+    """Truncated normal, variance 2 / fan_in."""
+
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(2.0, "fan_in", "truncated_normal", seed)
 
 
 class LecunUniform(VarianceScaling):
+    """Uniform, variance 1 / fan_in."""
+
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_in", "uniform", seed)
 
 
 class LecunNormal(VarianceScaling):
+    """Truncated normal, variance 1 / fan_in."""
+
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_in", "truncated_normal", seed)
 
@@ -341,6 +366,7 @@ def get(spec: Any) -> Initializer:
 
 
 def serialize(initializer: Initializer) -> dict[str, Any]:
+    """`{"class_name": ..., "config": {...}}`, all JSON values."""
     written = _specs.serialize("initializers", initializer, Initializer)
     assert written is not None
     return written

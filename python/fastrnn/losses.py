@@ -1,4 +1,6 @@
-"""fastrnn.losses under Keras's names. The formulas are in training/losses.py."""
+"""The losses, with Keras's names, arguments and formulas."""
+
+# They are in training/losses.py.
 
 from .training.loss import Loss
 from .training.losses import (

@@ -1,4 +1,6 @@
-"""fastrnn.metrics under Keras's names. The computations are in training/metric.py and training/confusion.py."""
+"""Figures gathered over batches, with Keras's names, arguments and formulas."""
+
+# They are in training/metric.py and training/confusion.py.
 
 from .training.metrics import (
     AUC,

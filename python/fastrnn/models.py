@@ -1,4 +1,6 @@
-"""Sequential: a stack of layers that is built, run, described and saved. Training is in training/trainer.py."""
+"""Sequential: a stack of layers that is built, run, trained, described and saved."""
+
+# Training is in training/trainer.py.
 
 from __future__ import annotations
 
@@ -91,6 +93,7 @@ class Sequential(Trainer):
         return layer
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of that name, or at that index; ValueError if there is none."""
         if (name is None) == (index is None):
             raise ValueError(f"[get_layer] name: expected either name or index, got {name!r} and {index!r}")
         if index is not None:
@@ -115,6 +118,7 @@ class Sequential(Trainer):
 
     @property
     def built(self) -> bool:
+        """Do all layers have their weights?"""
         return bool(self.layers) and all(layer.built for layer in self.layers)
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
@@ -135,11 +139,13 @@ class Sequential(Trainer):
 
     @property
     def input_shape(self) -> Shape:
+        """The shape of the input, batch first, None where open. AttributeError before it is known."""
         shape: Shape = self._known_shape(self._input_shape)
         return shape
 
     @property
     def output_shape(self) -> Any:
+        """The shape of the output, likewise."""
         return self._known_shape(self._shape if self.built else None)
 
     def _known_shape(self, shape: Any) -> Any:
@@ -210,14 +216,17 @@ class Sequential(Trainer):
 
     @property
     def weights(self) -> list[Variable]:
+        """All variables, in Keras's order."""
         return [v for layer in self.layers for v in layer.weights]
 
     @property
     def trainable_weights(self) -> list[Variable]:
+        """The variables that move in training."""
         return [v for layer in self.layers for v in layer.trainable_weights]
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
+        """The other variables."""
         return [v for layer in self.layers for v in layer.non_trainable_weights]
 
     variables = weights
@@ -226,6 +235,7 @@ class Sequential(Trainer):
 
     @property
     def trainable(self) -> bool:
+        """Does any layer train? Setting it sets that of every layer."""
         return any(layer.trainable for layer in self.layers) or not self.layers
 
     @trainable.setter
@@ -264,6 +274,7 @@ class Sequential(Trainer):
             v.assign(array)
 
     def count_params(self) -> int:
+        """The number of weights. ValueError before they exist."""
         if not self.built:
             raise ValueError("[Sequential] count_params: expected a built model, got one without weights")
         return sum(v.size for v in self.weights)
@@ -315,6 +326,7 @@ class Sequential(Trainer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Sequential:
+        """A model from what `get_config` gave, without its weights. `custom_objects`: your layer classes by name."""
         model = cls(name=config.get("name"))
         for entry in config["layers"]:
             model.add(deserialize(entry, custom_objects))
@@ -324,6 +336,7 @@ class Sequential(Trainer):
         return model
 
     def to_json(self, **options: Any) -> str:
+        """`get_config` as JSON; `model_from_json` reads it. `options` go to `json.dumps`."""
         return json.dumps({"class_name": "Sequential", "config": self.get_config()}, **options)
 
     # ---- files ----------------------------------------------------------------------------------------------------
@@ -376,6 +389,7 @@ def _passes_tokens(layer: Layer, after: Layer | None) -> bool:
 
 
 def save_model(model: Sequential, filepath: str | os.PathLike[str], **options: Any) -> None:
+    """`model.save(filepath, ...)`."""
     model.save(filepath, **options)
 
 
@@ -388,6 +402,7 @@ def load_model(
 
 
 def model_from_json(text: str, custom_objects: dict[str, Any] | None = None) -> Sequential:
+    """A model from what `to_json` wrote, without its weights."""
     config = json.loads(text)
     return Sequential.from_config(config["config"], custom_objects)
 

@@ -20,16 +20,20 @@ class Regularizer:
     """A penalty: `regularizer(w)` is a float, `regularizer.gradient(w)` its derivative, of the shape of `w`."""
 
     def __call__(self, w: npt.NDArray[Any]) -> float:
+        """The penalty of w, any shape."""
         raise NotImplementedError
 
     def gradient(self, w: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Its derivative, of the shape and dtype of w."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values."""
         return {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Regularizer:
+        """A regularizer from what `get_config` gave."""
         return cls(**config)
 
 
@@ -43,7 +47,7 @@ def _factor(op: str, arg: str, value: Any) -> float:
 
 
 class L1L2(Regularizer):
-    """l1 * sum(|w|) + l2 * sum(w**2)."""
+    """`l1 * sum(abs(w)) + l2 * sum(w**2)`."""
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
         op = type(self).__name__
@@ -70,6 +74,8 @@ class L1L2(Regularizer):
 
 
 class L1(L1L2):
+    """`l1 * sum(abs(w))`."""
+
     def __init__(self, l1: float = 0.01) -> None:
         super().__init__(l1=0.01 if l1 is None else l1)
 
@@ -78,6 +84,8 @@ class L1(L1L2):
 
 
 class L2(L1L2):
+    """`l2 * sum(w**2)`."""
+
     def __init__(self, l2: float = 0.01) -> None:
         super().__init__(l2=0.01 if l2 is None else l2)
 
@@ -103,6 +111,7 @@ def get(spec: Any) -> Regularizer | None:
 
 
 def serialize(regularizer: Regularizer | None) -> dict[str, Any] | None:
+    """`{"class_name": ..., "config": {...}}`, all JSON values; None for None."""
     return _specs.serialize("regularizers", regularizer, Regularizer)
 
 

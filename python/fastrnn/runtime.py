@@ -38,6 +38,7 @@ def use_isa(name: str) -> _Restore:
 
     Raises:
         ValueError: an unknown name, or one this CPU does not support.
+        TypeError: not a string.
     """
     if not isinstance(name, str):
         raise TypeError(f"[use_isa] name: expected one of {', '.join(available_isas())}, got {type(name).__name__}")
@@ -70,7 +71,8 @@ def set_num_threads(threads: int) -> _Restore:
     processors. Results do not depend on it.
 
     Raises:
-        ValueError: fewer than one. TypeError: not an integer.
+        ValueError: fewer than one, or more than 4096.
+        TypeError: not an integer.
     """
     count = _checked("set_num_threads", threads)
     old = get_num_threads()
@@ -96,7 +98,8 @@ def measure_peak(threads: int | None = None) -> float:
     `get_num_threads()`) with the instruction set in use. Takes about 10 ms.
 
     Raises:
-        ValueError: fewer than one. TypeError: not an integer.
+        ValueError: fewer than one, or more than 4096.
+        TypeError: not an integer.
     """
     return float(_core.measure_peak(get_num_threads() if threads is None else _checked("measure_peak", threads)))
 

@@ -86,7 +86,7 @@ class Stream:
 
     @property
     def state(self) -> Any:
-        """The state as copies: h (H,), or for LSTM (h, c). May be set to the same; None sets it to zeros."""
+        """The state as copies, h (H,) or for LSTM (h, c). May be set to the same; None sets it to zeros."""
         values = self._core.get_state()
         return values if self._cell == "lstm" else values[0]
 
@@ -110,6 +110,7 @@ class Stream:
 
     @property
     def cell(self) -> str:
+        """What it was made with, "rnn", "lstm" or "gru"."""
         return self._cell
 
     @property
@@ -124,6 +125,7 @@ class Stream:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """float32 or float64, that of the weights."""
         return np.dtype(np.float64 if self._core.is_double else np.float32)
 
     @property

@@ -1,4 +1,4 @@
-"""fastrnn.utils under Keras's names: seeds, one-hot targets, padding, normalisation, data served by batches."""
+"""Seeds, one-hot targets, padding, normalisation, data served by batches, under Keras's names."""
 
 from __future__ import annotations
 

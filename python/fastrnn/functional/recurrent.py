@@ -46,16 +46,17 @@ def pack_weights(
         cell: "rnn", "lstm" or "gru".
         weight_ih, weight_hh, bias_ih, bias_hh, reset_after: as those of the functions of these names.
         precision: what products read, of float32 arrays; None means their dtype. Arguments, results, states, biases and
-            sums are float32 in each.
-            "float32": nothing is rounded.
-            "bfloat16": weights, x and h are rounded to bfloat16 (to nearest, ties to even).
-            "int8": weight_hh becomes integers from -127 to 127 times a scale of each row, its largest magnitude / 127.
-            h becomes integers from -127 to 127 times 1/127, or times bound/127 in a row of the batch that has an h0 or
-            a recurrent_mask beyond 1: bound = max(1, max |h0|) * max |recurrent_mask|. The activations must keep h
-            within [-1, 1]: tanh, sigmoid, softsign or hard_sigmoid; a gru's recurrent_activation sigmoid or
-            hard_sigmoid; an lstm's `activation` may be any. The product does not see NaN in h. x and weight_ih are
-            rounded to bfloat16.
-            Either runs on any CPU; `runtime.native_precisions()` has those this one has instructions for.
+            sums are float32 in each. Each runs on any CPU; `runtime.native_precisions()` has those this one has
+            instructions for.
+
+            - "float32": nothing is rounded.
+            - "bfloat16": weights, x and h are rounded to bfloat16 (to nearest, ties to even).
+            - "int8": weight_hh becomes integers from -127 to 127 times a scale of each row, its largest magnitude /
+              127. h becomes integers from -127 to 127 times 1/127, or times bound/127 in a row of the batch that has an
+              h0 or a recurrent_mask beyond 1: bound = max(1, max abs(h0)) * max abs(recurrent_mask). The activations
+              must keep h within [-1, 1]: tanh, sigmoid, softsign or hard_sigmoid; a gru's recurrent_activation sigmoid
+              or hard_sigmoid; an lstm's `activation` may be any. The product does not see NaN in h. x and weight_ih
+              are rounded to bfloat16.
 
     Returns:
         PackedWeights, to be passed as `weight_ih`. Its method `project(embedding)` with an embedding (V, I) returns a

@@ -1,4 +1,10 @@
-"""The layers, with Keras's names, and the way between a layer and its configuration."""
+"""The layers, with Keras's names, arguments, defaults and weights, and the way between a layer and its configuration.
+
+A layer is called with an array, batch first (B batch, T time, F features, U units; masks are (B, T) bool, True where a
+step is valid), and returns a new one, of its dtype: float32, or float64 where `dtype` or `fastrnn.backend.set_floatx`
+says so. Arguments of the wrong value or shape raise ValueError, of the wrong type TypeError,
+`[Layer] argument: expected ..., got ...`. Options that all layers take are those of `Layer`.
+"""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from .weights import WeightSpec
 class Attention(Layer):
     """x (B, T, F), mask (B, T) -> (B, F), the mean of the steps weighted by softmax(score) over the valid ones.
 
-    `score`="additive": query . tanh(x kernel + bias) with kernel (F, units), query (units,); `units` is F by default
-    (Bahdanau 2014, as pooling in Yang 2016). "dot": x . query / sqrt(F) with query (F,) (Luong 2015, a learned query).
-    Options: `kernel_initializer="glorot_uniform"`, `bias_initializer="zeros"`, `query_initializer="glorot_uniform"`,
-    and for each a `_regularizer` and a `_constraint`. A row with no valid step gives zeros.
+    `score="additive"`: query . tanh(x kernel + bias) with kernel (F, units), query (units,); `units` is F by default
+    (Bahdanau 2014, as pooling in Yang 2016). `score="dot"`: x . query / sqrt(F) with query (F,) (Luong 2015, a learned
+    query). A row with no valid step gives zeros. Options: `kernel_initializer="glorot_uniform"`,
+    `bias_initializer="zeros"`, `query_initializer="glorot_uniform"`, and for each a `_regularizer` and a `_constraint`.
     """
 
     _input_words = "(batch, time, features)"

@@ -124,6 +124,10 @@ class Layer:
         constraint: Any = None,
         trainable: bool = True,
     ) -> Variable:
+        """For `_build` of layers of your own: a new variable of the layer's dtype, set to what `initializer` gives.
+
+        It goes into `weights` in the order of the calls.
+        """
         value = initializers.get(initializer)(shape, dtype=self.dtype)
         variable = Variable(
             np.asarray(value, dtype=self.dtype).reshape(shape),
@@ -136,6 +140,7 @@ class Layer:
         return variable
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Shape:
+        """The shape of the output for inputs of `input_shape`, batch first, None where open."""
         return tuple(input_shape)
 
     def compute_mask(self, mask: Array | None) -> Array | None:
@@ -256,6 +261,7 @@ class Layer:
 
     @property
     def trainable(self) -> bool:
+        """Do the weights move in training? Setting it does so for layers inside this one too."""
         return self._trainable
 
     @trainable.setter
@@ -271,6 +277,7 @@ class Layer:
 
     @property
     def trainable_weights(self) -> list[Variable]:
+        """The variables that move in training; empty where `trainable` is False."""
         if not self._trainable:
             return []
         own = [v for v in self._variables if v.trainable]
@@ -278,6 +285,7 @@ class Layer:
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
+        """The other variables."""
         trainable = {id(v) for v in self.trainable_weights}
         return [v for v in self.weights if id(v) not in trainable]
 
@@ -304,6 +312,7 @@ class Layer:
             variable.assign(array)
 
     def count_params(self) -> int:
+        """The number of weights. ValueError if the layer is not built."""
         if not self.built:
             raise ValueError(f"[{type(self).__name__}] count_params: expected a built layer, got one without weights")
         return sum(v.size for v in self.weights)
@@ -312,7 +321,7 @@ class Layer:
 
     @property
     def losses(self) -> float:
-        """The sum of the penalties: of the trainable weights now, of the outputs in the last forward."""
+        """The sum of the penalties, those of the trainable weights now and of the outputs in the last forward."""
         weights = sum(v.regularizer(v.value) for v in self.trainable_weights if v.regularizer is not None)
         return float(weights + sum(self._activity_losses()))
 
@@ -347,14 +356,17 @@ class Layer:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
+        """A new layer from what `get_config` gave, without its weights."""
         return cls(**config)
 
     @property
     def input_shape(self) -> Shape | None:
+        """The shape the layer was built for, or was given; None if neither."""
         return self._build_shape if self.built else self._batch_input_shape
 
     @property
     def output_shape(self) -> Any:
+        """The shape of the output, batch first. AttributeError where the input shape is not known."""
         shape = self.input_shape
         if shape is None:
             raise AttributeError(f"[{type(self).__name__}] output_shape: expected a layer with a known input shape")

@@ -206,6 +206,7 @@ class Bidirectional(Layer):
 
     @property
     def states(self) -> list[Array] | None:
+        """The states of both directions, forwards first, or None."""
         one, other = self._sublayers()
         return None if one.states is None or other.states is None else [*one.states, *other.states]
 

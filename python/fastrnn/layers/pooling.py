@@ -49,7 +49,10 @@ class _Pooling1D(Layer):
 
 
 class MaxPooling1D(_Pooling1D):
-    """The maximum of each window. Arguments: pool_size=2, strides=None (pool_size), padding "valid" or "same"."""
+    """The maximum of each window of `pool_size` steps, `strides` apart (None: `pool_size`): (B, T, F) -> (B, T', F).
+
+    `padding`: "valid", or "same" (T' = ceil(T / strides)). Masks end here.
+    """
 
     def _forward(self, x: Array, training: bool, mask: Array | None) -> Array:
         y: Array
@@ -63,7 +66,7 @@ class MaxPooling1D(_Pooling1D):
 
 
 class AveragePooling1D(_Pooling1D):
-    """The mean of each window, over the steps that exist. Arguments: as MaxPooling1D."""
+    """The mean of each window, over the steps that exist: (B, T, F) -> (B, T', F). Arguments: as `MaxPooling1D`."""
 
     def _forward(self, x: Array, training: bool, mask: Array | None) -> Array:
         if training:
@@ -104,8 +107,10 @@ class _GlobalPooling1D(Layer):
 
 
 class GlobalMaxPooling1D(_GlobalPooling1D):
-    """The maximum over time of each feature. Masked steps do not count (Keras, which drops the mask here, counts them);
-    a row with no valid step gives zeros."""
+    """The maximum over time: (B, T, F) -> (B, F), or (B, 1, F) with `keepdims`.
+
+    Masked steps do not count (Keras, which drops the mask here, counts them); a row with no valid step gives zeros.
+    """
 
     def _forward(self, x: Array, training: bool, mask: Array | None) -> Array:
         y, indices = F.global_max_pool1d(x, mask)
@@ -118,7 +123,10 @@ class GlobalMaxPooling1D(_GlobalPooling1D):
 
 
 class GlobalAveragePooling1D(_GlobalPooling1D):
-    """The mean over time of each feature. Masked steps do not count; a row with no valid step gives zeros."""
+    """The mean over time: (B, T, F) -> (B, F), or (B, 1, F) with `keepdims`.
+
+    Masked steps do not count; a row with no valid step gives zeros.
+    """
 
     def _forward(self, x: Array, training: bool, mask: Array | None) -> Array:
         if training:

@@ -53,17 +53,27 @@ class Run(NamedTuple):
 
 
 class Recurrent(Layer):
-    """What the three have in common. Options (keyword only), as in Keras:
+    """What SimpleRNN, LSTM and GRU have in common: x (B, T, I), mask (B, T) -> y (B, U) or (B, T, U).
 
-    kernel_initializer="glorot_uniform", recurrent_initializer="orthogonal", bias_initializer="zeros", and for each of
-    kernel, recurrent, bias a `_regularizer` and a `_constraint`; dropout=0.0 and recurrent_dropout=0.0 in [0, 1) (one
-    mask per batch, constant in time); return_sequences, return_state, go_backwards, stateful, zero_output_for_mask
-    (all False); seed=None (of the dropout masks). unroll, implementation and use_cudnn are accepted without effect.
-    Not in Keras: checkpoint=None, or a number of steps, or True for about sqrt(T) of them: training then keeps the
-    states of every so many steps and computes the rest again in backward, with the same results, in less memory.
+    Weights, with G gates: kernel (I, G*U), recurrent_kernel (U, G*U), bias (G*U,), of a GRU with `reset_after`
+    (2, G*U).
 
-    Input (B, T, I), mask (B, T). Output (B, T, U) with return_sequences, else (B, U); with return_state a list
-    [output, h] or [output, h, c], states (B, U).
+    Options, keyword only and as in Keras, with their defaults:
+
+    Args:
+        kernel_initializer, recurrent_initializer, bias_initializer: "glorot_uniform", "orthogonal" and "zeros".
+        kernel_regularizer, kernel_constraint: and of recurrent and bias likewise; None.
+        dropout, recurrent_dropout: rates in [0, 1), of the input and of h where it enters the recurrent product; one
+            mask per batch, constant in time. 0.
+        return_sequences: the output of every step, (B, T, U), rather than of the last, (B, U). False.
+        return_state: a list [output, h] or [output, h, c], states (B, U). False.
+        go_backwards: read the steps from the last to the first; outputs stand in the order of reading. False.
+        stateful: start a batch where the one before it ended, see `reset_states`; the batch size is then fixed. False.
+        zero_output_for_mask: masked steps give zeros rather than repeat the step before. False.
+        seed: of the dropout masks; None.
+        unroll, implementation, use_cudnn: accepted without effect.
+        checkpoint: not in Keras: a number of steps, or True for about sqrt(T) of them: training keeps the states of
+            every so many steps and computes the rest again in backward, with the same results, in less memory. None.
     """
 
     cell: ClassVar[str]
@@ -403,7 +413,10 @@ def _made(call: Call, suffix: str = "") -> Any:
 
 
 class SimpleRNN(Recurrent):
-    """h' = activation(x kernel + h recurrent_kernel + bias). Arguments: see `Recurrent`."""
+    """Elman network: h' = activation(x kernel + h recurrent_kernel + bias); x (B, T, I) -> (B, U) or (B, T, U).
+
+    Options, shapes of the weights: see `Recurrent`.
+    """
 
     cell, gate_count = "rnn", 1
 
@@ -412,9 +425,11 @@ class SimpleRNN(Recurrent):
 
 
 class LSTM(Recurrent):
-    """Long short-term memory; `activation` is that of the candidate and of the output, as in Keras.
+    """Long short-term memory: x (B, T, I) -> (B, U) or (B, T, U); gates in the order i f c o.
 
-    `unit_forget_bias` starts the forget gate's bias at one. Arguments: see `Recurrent`.
+    i, f, o = recurrent_activation(x kernel + h recurrent_kernel + bias), each with its part of them;
+    g = activation(...); c' = f c + i g; h' = o activation(c'). `unit_forget_bias` starts the forget gate's bias at one.
+    Options, shapes of the weights: see `Recurrent`.
     """
 
     cell, gate_count, state_count = "lstm", 4, 2
@@ -451,8 +466,12 @@ class LSTM(Recurrent):
 
 
 class GRU(Recurrent):
-    """Gated recurrent unit. `reset_after`: the reset gate multiplies after the recurrent product (bias (2, 3U)), else
-    before it (bias (3U,)). Arguments: see `Recurrent`."""
+    """Gated recurrent unit: x (B, T, I) -> (B, U) or (B, T, U); gates in the order z r h.
+
+    z, r = recurrent_activation(x kernel + h recurrent_kernel + bias), each with its part of them;
+    h' = z h + (1 - z) activation(...). `reset_after`: the reset gate multiplies after the recurrent product, with a
+    bias of its own (bias (2, 3U)), else before it (bias (3U,)). Options, shapes of the weights: see `Recurrent`.
+    """
 
     cell, gate_count = "gru", 3
 

@@ -32,7 +32,7 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """(B, ...) -> (B, *target_shape); one -1 in `target_shape` takes what is left."""
+    """(B, ...) -> (B, ...) with the extents of `target_shape` behind B; one -1 in `target_shape` takes what is left."""
 
     _input_kind = "any"
 

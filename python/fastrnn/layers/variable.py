@@ -23,6 +23,7 @@ def floatx() -> str:
 
 
 def set_floatx(value: Any) -> None:
+    """The dtype, "float32" or "float64", of layers made from now on that are not given one; ValueError for others."""
     global _floatx
     _floatx = dtype_name("set_floatx", value)
 
@@ -77,20 +78,25 @@ class Variable:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
         return self.value.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
         return self.value.dtype
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return int(self.value.size)
 
     def numpy(self) -> Array:
+        """A copy of the value."""
         return self.value.copy()
 
     def assign(self, value: npt.ArrayLike) -> None:
+        """Overwrite the value. ValueError for another shape, TypeError for anything but numbers."""
         array = np.asarray(value)
         if array.shape != self.value.shape:
             raise ValueError(f"[Variable] {self.name}: expected shape {self.value.shape}, got {array.shape}")

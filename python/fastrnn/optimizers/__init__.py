@@ -1,4 +1,6 @@
-"""fastrnn.optimizers under Keras's names. The rules are in training/optimizers.py."""
+"""The optimizers, with Keras's names, arguments and formulas. Options of all of them: see `Optimizer`."""
+
+# They are in training/optimizers.py.
 
 from ..training.optimizer import Optimizer
 from ..training.optimizers import (

@@ -1,4 +1,6 @@
-"""fastrnn.optimizers.schedules under Keras's names. The formulas are in training/schedules.py."""
+"""Learning rates that follow the step, with Keras's names, arguments and formulas."""
+
+# They are in training/schedules.py.
 
 from ..training.schedules import (
     CosineDecay,

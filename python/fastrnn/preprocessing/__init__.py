@@ -1,4 +1,4 @@
-"""fastrnn.preprocessing under Keras's names: `sequence` and `text`."""
+"""Text and series to arrays, under Keras's names: `sequence` and `text`."""
 
 from . import sequence, text
 

@@ -1,4 +1,4 @@
-"""fastrnn.preprocessing.sequence under Keras's names."""
+"""Sequences to rows of one length, series to windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""fastrnn.preprocessing.text under Keras's names. The tokeniser is in datasets/text.py."""
+"""Text to sequences of word ranks."""
+
+# The tokeniser is in datasets/text.py.
 
 from ..datasets.text import Tokenizer, text_to_word_sequence
 

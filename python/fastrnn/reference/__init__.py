@@ -1,6 +1,6 @@
 """fastrnn.functional in plain NumPy: the readable specification, the oracle of the tests, the baseline of bench/.
 
-Same names and signatures as functional.py. Not fast, and it assumes valid input: functional.py checks.
+Same names and signatures. Not fast, and it assumes valid input, which `fastrnn.functional` checks.
 """
 
 from .ops import (

@@ -19,45 +19,63 @@ class Callback:
         self.params: dict[str, Any] = {}
 
     def set_model(self, model: Any) -> None:
+        """Called by the model before anything else."""
         self.model = model
 
     def set_params(self, params: dict[str, Any]) -> None:
+        """Called with epochs, steps and verbose."""
         self.params = params
 
-    def on_train_begin(self, logs: Logs | None = None) -> None: ...
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Before the first epoch."""
 
-    def on_train_end(self, logs: Logs | None = None) -> None: ...
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """After the last epoch."""
 
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None: ...
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Before each epoch."""
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None: ...
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """After each epoch and its validation; `logs` has loss, metrics, and `val_loss` ... if it was validated."""
 
-    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Older name of `on_train_batch_begin`."""
 
-    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Older name of `on_train_batch_end`."""
 
     # the older name of the two above still reaches a class that overrides only that
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Before each batch of `fit`."""
         self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """After each batch of `fit`."""
         self.on_batch_end(batch, logs)
 
-    def on_test_begin(self, logs: Logs | None = None) -> None: ...
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Before `evaluate`, or the validation of an epoch."""
 
-    def on_test_end(self, logs: Logs | None = None) -> None: ...
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """After it."""
 
-    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Before each batch of it."""
 
-    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """After each batch of it."""
 
-    def on_predict_begin(self, logs: Logs | None = None) -> None: ...
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        """Before `predict`."""
 
-    def on_predict_end(self, logs: Logs | None = None) -> None: ...
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        """After `predict`."""
 
-    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Before each batch of `predict`."""
 
-    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """After each batch of `predict`."""
 
 
 _OLDER = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}

@@ -92,21 +92,29 @@ class Recall(_Counts):
 
 
 class TruePositives(_Counts):
+    """The number of positive targets whose output is above the threshold."""
+
     def _figure(self) -> Array:
         return np.asarray(self.counts[0])
 
 
 class FalsePositives(_Counts):
+    """The number of negative targets whose output is above the threshold."""
+
     def _figure(self) -> Array:
         return np.asarray(self.counts[1])
 
 
 class FalseNegatives(_Counts):
+    """The number of positive targets whose output is not above the threshold."""
+
     def _figure(self) -> Array:
         return np.asarray(self.counts[2])
 
 
 class TrueNegatives(_Counts):
+    """The number of negative targets whose output is not above the threshold."""
+
     def _figure(self) -> Array:
         return np.asarray(self.counts[3])
 

@@ -38,7 +38,8 @@ class PyDataset:
     def __getitem__(self, index: int) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no __getitem__")
 
-    def on_epoch_end(self) -> None: ...
+    def on_epoch_end(self) -> None:
+        """Called after each epoch: the place to shuffle."""
 
 
 def is_array_like(x: Any) -> bool:

@@ -95,6 +95,7 @@ class Loss:
         return float(np.vdot(values, weights)) * scale, grad
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The reduced loss of targets and outputs (B, ..., C), or with reduction "none" the values (B, ...)."""
         y_pred = as_float(y_pred)
         if self.reduction != "none":
             return self.value_and_grad(y_true, y_pred, sample_weight)[0]
@@ -126,10 +127,12 @@ class Loss:
         return 0
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values."""
         return {"name": self.name, "reduction": self.reduction, **{key: getattr(self, key) for key in self._own}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Loss:
+        """A loss from what `get_config` gave."""
         return cls(**config)
 
 

@@ -16,18 +16,24 @@ from .loss import EPSILON, Array, FunctionLoss, Loss, Pointwise, as_float, class
 
 
 class MeanSquaredError(Pointwise):
+    """The mean of (p - y)² over the last axis."""
+
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         d = p - y
         return d * d, 2.0 * d
 
 
 class MeanAbsoluteError(Pointwise):
+    """The mean of abs(p - y) over the last axis."""
+
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         d = p - y
         return np.abs(d), np.sign(d)
 
 
 class MeanAbsolutePercentageError(Pointwise):
+    """100 times the mean of abs(p - y) / max(abs(y), 1e-7) over the last axis."""
+
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         scale = 100.0 / np.maximum(np.abs(y), EPSILON)
         d = p - y
@@ -35,6 +41,8 @@ class MeanAbsolutePercentageError(Pointwise):
 
 
 class MeanSquaredLogarithmicError(Pointwise):
+    """The mean of (log(1 + p) - log(1 + y))² over the last axis, p and y at least 1e-7."""
+
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         q = np.maximum(p, EPSILON)
         d = np.log1p(q) - np.log1p(np.maximum(y, EPSILON))
@@ -42,7 +50,7 @@ class MeanSquaredLogarithmicError(Pointwise):
 
 
 class Huber(Pointwise):
-    """½d² up to |d| = delta, then straight on."""
+    """½d² up to abs(d) = delta, then straight on; d = p - y, the mean over the last axis."""
 
     _own = ("delta",)
 
@@ -57,7 +65,7 @@ class Huber(Pointwise):
 
 
 class LogCosh(Pointwise):
-    """log(cosh(d)) = |d| + log(1 + exp(-2|d|)) - log 2."""
+    """The mean of log(cosh(p - y)) over the last axis."""
 
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         d = p - y
@@ -66,6 +74,8 @@ class LogCosh(Pointwise):
 
 
 class Poisson(Pointwise):
+    """The mean of p - y·log(p + 1e-7) over the last axis."""
+
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         return p - y * np.log(p + EPSILON), 1.0 - y / (p + EPSILON)
 
@@ -80,6 +90,8 @@ class Hinge(Pointwise):
 
 
 class SquaredHinge(Pointwise):
+    """The square of `Hinge`, element by element."""
+
     def pointwise(self, y: Array, p: Array) -> tuple[Array, Array]:
         y = _signs(y)
         margin = np.maximum(1.0 - y * p, 0.0)
@@ -348,6 +360,7 @@ def get(identifier: Any) -> Loss:
 
 
 def serialize(loss: Loss) -> dict[str, Any]:
+    """`{"class_name": ..., "config": {...}}`, all JSON values."""
     if isinstance(loss, FunctionLoss):
         raise ValueError(f"[save] loss: expected a loss of fastrnn.losses, got the function {loss.name}")
     return {"class_name": type(loss).__name__, "config": loss.get_config()}

@@ -24,26 +24,33 @@ class Metric:
         self.dtype = dtype
 
     def reset_state(self) -> None:
+        """Forget what was gathered."""
         raise NotImplementedError(f"{type(self).__name__} has no reset_state")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch: targets and outputs (B, ..., C)."""
         raise NotImplementedError(f"{type(self).__name__} has no update_state")
 
     def result(self) -> Any:
+        """The figure over everything since `reset_state`."""
         raise NotImplementedError(f"{type(self).__name__} has no result")
 
     def reset_states(self) -> None:
+        """Keras's older word for `reset_state`."""
         self.reset_state()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`update_state`, then `result`."""
         self.update_state(*args, **kwargs)
         return self.result()
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values."""
         return {"name": self.name, **{key: getattr(self, key) for key in self._own}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Metric:
+        """A metric from what `get_config` gave."""
         return cls(**config)
 
     def __repr__(self) -> str:
@@ -184,30 +191,44 @@ class LossMetric(MeanOfPairs):
 
 
 class MeanSquaredError(LossMetric):
+    """The mean of the loss of this name."""
+
     loss_class = losses.MeanSquaredError
 
 
 class MeanAbsoluteError(LossMetric):
+    """The mean of the loss of this name."""
+
     loss_class = losses.MeanAbsoluteError
 
 
 class MeanAbsolutePercentageError(LossMetric):
+    """The mean of the loss of this name."""
+
     loss_class = losses.MeanAbsolutePercentageError
 
 
 class MeanSquaredLogarithmicError(LossMetric):
+    """The mean of the loss of this name."""
+
     loss_class = losses.MeanSquaredLogarithmicError
 
 
 class BinaryCrossentropy(LossMetric):
+    """The mean of the loss of this name; its options are that loss's."""
+
     loss_class = losses.BinaryCrossentropy
 
 
 class CategoricalCrossentropy(LossMetric):
+    """The mean of the loss of this name; its options are that loss's."""
+
     loss_class = losses.CategoricalCrossentropy
 
 
 class SparseCategoricalCrossentropy(LossMetric):
+    """The mean of the loss of this name; its options are that loss's."""
+
     loss_class = losses.SparseCategoricalCrossentropy
 
 

@@ -99,6 +99,7 @@ def get(identifier: Any) -> Metric:
 
 
 def serialize(metric: Metric) -> dict[str, Any]:
+    """`{"class_name": ..., "config": {...}}`, all JSON values; ValueError for a user's function."""
     if isinstance(metric, FunctionMetric):
         raise ValueError(f"[save] metrics: expected a metric of fastrnn.metrics, got the function {metric.name}")
     return {"class_name": type(metric).__name__, "config": metric.get_config()}

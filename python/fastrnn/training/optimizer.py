@@ -113,6 +113,7 @@ class Optimizer:
 
     @property
     def lr(self) -> LearningRate:
+        """Keras's older word for `learning_rate`."""
         return self.learning_rate
 
     @lr.setter
@@ -224,9 +225,11 @@ class Optimizer:
         return {"iterations": self.iterations}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Take what `get_state` gave."""
         self.iterations = checks.integer(type(self).__name__, "iterations", state.get("iterations", 0), 0)
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values."""
         rate = self._rate
         config: dict[str, Any] = {
             "name": self.name,
@@ -241,6 +244,7 @@ class Optimizer:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Optimizer:
+        """An optimizer from what `get_config` gave, without its arrays."""
         config = dict(config)
         rate = config.pop("learning_rate", None)
         if rate == 0:  # a rate reduced to 0 is a legal state, but not a legal argument

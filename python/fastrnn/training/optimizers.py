@@ -137,7 +137,7 @@ class AdamW(Adam):
 
 
 class Adamax(_Moments):
-    """Adam with the infinity norm: u = max(b2·u, |g|); w -= lr/(1-b1^t) · m/(u + eps)."""
+    """Adam with the infinity norm: u = max(b2·u, abs(g)); w -= lr/(1-b1^t) · m/(u + eps)."""
 
     def _update(self, value: Array, grad: Array, slots: Slots, lr: float, decay: float) -> None:
         value *= 1.0 - lr * decay
@@ -272,6 +272,7 @@ def get(identifier: Any) -> Optimizer:
 
 
 def serialize(optimizer: Optimizer) -> dict[str, Any]:
+    """`{"class_name": ..., "config": {...}}`, all JSON values."""
     return {"class_name": type(optimizer).__name__, "config": optimizer.get_config()}
 
 

@@ -13,6 +13,7 @@ class LearningRateSchedule:
     """Base class: subclasses give `__call__(step) -> float` and list their arguments in `get_config`."""
 
     def __call__(self, step: int) -> float:
+        """The rate of step number `step`, from 0."""
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
     def get_config(self) -> dict[str, Any]:
@@ -21,6 +22,7 @@ class LearningRateSchedule:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LearningRateSchedule:
+        """A schedule from what `get_config` gave."""
         return cls(**config)
 
 
@@ -235,6 +237,7 @@ _SCHEDULES: dict[str, type[LearningRateSchedule]] = {
 
 
 def serialize(schedule: LearningRateSchedule) -> dict[str, Any]:
+    """`{"class_name": ..., "config": {...}}`, all JSON values."""
     return {"class_name": type(schedule).__name__, "config": schedule.get_config()}
 
 

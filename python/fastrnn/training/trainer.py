@@ -72,18 +72,22 @@ class Trainer:
 
     @property
     def optimizer(self) -> Optimizer | None:
+        """The optimizer given to `compile`, or None."""
         return None if self._compiled is None else self._compiled.optimizer
 
     @property
     def loss(self) -> Any:
+        """The loss given to `compile`, or None."""
         return None if self._compiled is None else self._compiled.loss
 
     @property
     def metrics(self) -> list[Metric]:
+        """The metrics given to `compile`."""
         return [] if self._compiled is None else self._compiled.all_metrics
 
     @property
     def metrics_names(self) -> list[str]:
+        """The names of what `evaluate` returns, in order; "loss" is the first."""
         return [] if self._compiled is None else self._compiled.names
 
     # ---- to be given by the model ---------------------------------------------------------------------------------
