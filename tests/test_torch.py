@@ -488,9 +488,14 @@ def test_errors_are_those_of_torch(wrong: str) -> None:
 
 
 @cells
-def test_packed_features_are_checked(cell: str) -> None:  # torch.nn.LSTM does not
+def test_packed_shapes_are_checked(cell: str) -> None:  # torch.nn.LSTM does not
+    _, ours = pair(cell, torch.float32)
     with pytest.raises(RuntimeError, match=f"Expected {I}, got {I + 1}"):
-        pair(cell, torch.float32)[1](pack_sequence([torch.zeros(3, I + 1)]))
+        ours(pack_sequence([torch.zeros(3, I + 1)]))
+    for shape in ((1, 1, H + 1), (2, 1, H), (1, 2, H)):
+        state = torch.zeros(shape)
+        with pytest.raises(RuntimeError, match="Expected hidden"):
+            ours(pack_sequence([torch.zeros(3, I)]), (state, state) if cell == "LSTM" else state)
 
 
 def test_constructor_refuses() -> None:

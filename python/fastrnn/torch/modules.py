@@ -37,6 +37,8 @@ class Kernels(nn.RNNBase):
         weights = self.all_weights
         states = _states(hx)
         if not _suits(self, input, hx, states, weights):
+            if isinstance(input, PackedSequence) and not self.proj_size:
+                _check_packed(self, input, states)
             return super().forward(input, hx)
         return _outside_compilation(_forward)(self, input, states, weights)
 
@@ -122,13 +124,11 @@ def _suits(module: Kernels, input: Any, hx: Any, states: list[Any], weights: Seq
         or first.dtype not in (torch.float32, torch.float64)
         or x.dim() not in ((2,) if packed else (2, 3))
         or x.numel() == 0
+        or x.shape[-1] != module.input_size
         or module.proj_size
         or torch.is_autocast_enabled("cpu")
     ):
         return False
-    if x.shape[-1] != module.input_size:
-        # raises; torch.nn.LSTM leaves it out for a PackedSequence, and computes with what lies beyond
-        module.check_input(x, input.batch_sizes if packed else None)
     if not states:
         return hx is None
     count = 2 if module._cell == "lstm" else 1
@@ -142,6 +142,13 @@ def _suits(module: Kernels, input: Any, hx: Any, states: list[Any], weights: Seq
     else:
         wanted = (directions, x.shape[0 if module.batch_first else 1], module.hidden_size)
     return all(tuple(state.shape) == wanted for state in states)
+
+
+def _check_packed(module: Kernels, input: PackedSequence, states: list[Tensor]) -> None:
+    """The shapes that torch.nn.LSTM does not look at where the input is packed. Raises its RuntimeError."""
+    module.check_input(input.data, input.batch_sizes)
+    for state in (state for state in states if isinstance(state, Tensor)):
+        module.check_hidden_size(state, module.get_expected_hidden_size(input.data, input.batch_sizes))
 
 
 # ---- running ------------------------------------------------------------------------------------------------------
