@@ -390,3 +390,10 @@ def test_bidirectional_wrong_arguments() -> None:
         Bidirectional(LSTM(3), merge_mode="add")
     with pytest.raises(TypeError, match=r"\[Bidirectional\] layer: expected a SimpleRNN, LSTM or GRU"):
         Bidirectional("lstm")
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (2, 0, 3), (0, 0, 3)])
+def test_bidirectional_on_nothing(shape: tuple[int, ...]) -> None:
+    """Both directions write into one array, and NumPy gives an empty one strides of 0."""
+    layer = Bidirectional(LSTM(5, return_sequences=True))
+    assert layer(np.zeros(shape, np.float32)).shape == (*shape[:2], 10)

@@ -346,6 +346,8 @@ class Doubled(Dense):
 def test_what_cannot_be_exported_is_named() -> None:
     with pytest.raises(ValueError, match=r"\[export\] model: expected a built model"):
         fastrnn.onnx.to_proto(Sequential([LSTM(3)]))
+    with pytest.raises(TypeError, match=r"\[export\] model: expected a Sequential, got Dense"):
+        fastrnn.onnx.to_proto(Dense(3))
     stateful = Sequential([LSTM(3, stateful=True, batch_input_shape=(2, 4, 3), name="held")])
     with pytest.raises(fastrnn.onnx.Unsupported, match=r"layer 'held' \(LSTM, 1 of 1\): stateful: expected False"):
         fastrnn.onnx.to_proto(stateful)

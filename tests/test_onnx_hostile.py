@@ -204,6 +204,8 @@ def test_results_are_bounded() -> None:
     doubling = [make("Concat", [f"a{k}"] * 2, [f"a{k + 1}"], axis=0) for k in range(50)]
     doubling.append(make("Identity", ["a50"], ["y"]))
     constants(doubling, {"a0": X}, r"expected a(t most| result of at most) 1048576 bytes", max_bytes=1 << 20)
+    wide = make("MaxPool", ["x"], ["y"], kernel_shape=[3], dilations=[1 << 28])  # no window fits: nothing is made
+    assert fastrnn.onnx.load(graph_model([wide], {"x": X[None]}, ["y"]))(X[None]).shape == (1, 2, 0)
     pool = make("MaxPool", ["x"], ["y"], kernel_shape=[3], pads=[1 << 30, 1 << 30])
     constants([pool], {"x": X[None]}, r"expected a result of at most")
     model = fastrnn.onnx.load(

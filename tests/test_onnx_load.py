@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ pytest.importorskip("onnxruntime")
 from onnx import helper  # noqa: E402
 
 import fastrnn.onnx  # noqa: E402
+from fastrnn.onnx.node import OPERATORS  # noqa: E402
 from onnx_tools import graph_model, recurrent_arrays, recurrent_model, relative_error, run_runtime  # noqa: E402
 
 OPS = ["RNN", "LSTM", "GRU"]
@@ -208,6 +211,7 @@ def test_odd_shapes(
 # ---- whole models
 
 
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter
 @pytest.mark.parametrize("both", [False, True], ids=["forward", "bidirectional"])
 @pytest.mark.parametrize("cell", OPS)
 def test_models_of_pytorch(cell: str, both: bool) -> None:
@@ -240,6 +244,7 @@ def test_models_of_pytorch(cell: str, both: bool) -> None:
             assert relative_error(a, e.detach().numpy()) < 1e-6
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("cell", OPS)
 def test_models_of_pytorch_with_its_newer_exporter(cell: str, tmp_path: Any) -> None:
     """Its files may keep weights in a second one, beside the model."""
@@ -351,3 +356,11 @@ def test_initialisers_that_are_inputs_are_defaults() -> None:
     assert relative_error(loaded(arrays["X"])[0], expected[0]) < 1e-6
     other = {**inputs, "B": arrays["B"] + 1}
     assert relative_error(loaded.run(other)["Y"], run_runtime(model, other)[0]) < 1e-6
+
+
+def test_the_documented_operators_are_the_operators() -> None:
+    page = Path(__file__).parents[1] / "docs" / "onnx.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    listed = page.read_text().split("## What is run")[1].split("Element types")[0]
+    assert set(OPERATORS) <= set(re.findall(r"\b[A-Z][A-Za-z]+\b", listed))

@@ -11,6 +11,7 @@ from onnx import ModelProto, helper
 
 from .. import layers as L
 from .. import saving
+from ..models import Sequential
 from .export_layers import emit
 from .export_recurrent import Flow
 from .writer import IR_VERSION, OPSET, Writer
@@ -30,6 +31,8 @@ def to_proto(model: Any, *, padding: str = "any") -> ModelProto:
     """A Sequential as an onnx.ModelProto, checked. Arguments and errors: those of `Sequential.export`."""
     if padding not in ("any", "post"):
         raise ValueError(f"[export] padding: expected 'any' or 'post', got {padding!r}")
+    if not isinstance(model, Sequential):
+        raise TypeError(f"[export] model: expected a Sequential, got {type(model).__name__}")
     if not model.built:
         raise ValueError("[export] model: expected a built model, got one without weights")
     size = sum(v.value.nbytes for v in model.weights)

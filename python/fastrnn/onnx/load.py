@@ -18,6 +18,7 @@ from .tensors import dtype_of, to_array
 
 Array = npt.NDArray[Any]
 
+_LARGEST_FILE = (1 << 31) - 1  # bytes; larger models keep their weights in other files
 OLDEST_OPSET = 7  # before it RNN, LSTM and GRU had other attributes, and broadcasting was one
 
 
@@ -54,7 +55,11 @@ def _read(source: Any) -> tuple[ModelProto, str | None]:
         if isinstance(path, bytes) or "\0" in path:
             raise ValueError(f"[onnx.load] source: expected a path without null bytes, got {path!r}")
         with open(path, "rb") as file:
-            data = file.read()
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
+            raise ValueError(
+                "[onnx.load] source: expected a file of less than 2 GB (protobuf's limit), got a larger one"
+            )
         folder = os.path.dirname(os.path.abspath(path))
     else:
         raise TypeError(f"[onnx.load] source: expected a path, bytes or a ModelProto, got {type(source).__name__}")

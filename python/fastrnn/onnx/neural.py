@@ -123,7 +123,8 @@ class Windows:
         time = x.shape[2]
         before, after = self.padding(time)
         count = self.count(before + time + after, before, time)
-        after = max(after, (count - 1) * self.stride + self.reach - before - time)
+        if count:
+            after = max(after, (count - 1) * self.stride + self.reach - before - time)
         if before or after:
             self.node.room((*x.shape[:2], before + time + after), x.dtype)
             x = np.pad(x, ((0, 0), (0, 0), (before, after)), constant_values=value)
