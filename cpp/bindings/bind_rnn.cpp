@@ -188,11 +188,12 @@ py::tuple forward(Cell cell, const py::tuple& gate, const py::tuple& candidate, 
   const index* shape = is_table ? tokens.view.shape : embedded ? in.id_axes : in.x.shape;
   const index B = shape[batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
   py::object output = py::none(), c_n = py::none();
-  py::array given;
+  py::object given;  // keeps the memory of a foreign `out`
   RnnOutputs<T> result;
   if (!out.is_none()) {
-    given = as_array(op, "out", out);
-    result.output = checked_out<T>(op, given, is_table ? py::array(tokens.array) : in_x.array);
+    const py::array a = as_array(op, "out", out);
+    given = a;
+    result.output = checked_out<T>(op, a, is_table ? py::array(tokens.array) : in_x.array);
     output = out;
   } else if (return_sequences) {
     auto y = new_array<T>({shape[0], shape[1], H});
