@@ -46,7 +46,8 @@ inline std::string text(const py::handle& object) { return py::cast<std::string>
 
 // A NumPy array on the memory of something else that lives on the CPU: DLPack (tensors of other libraries), the buffer
 // protocol, __array_interface__. Never a copy, so that what is written into it is written into the object.
-inline py::array shared_array(const std::string& op, const std::string& name, const py::object& object) {
+[[gnu::cold]] inline py::array shared_array(const std::string& op, const std::string& name,
+                                            const py::object& object) {
   const std::string type = text(py::type::of(object).attr("__name__"));
   try {
     if (py::hasattr(object, "__dlpack__") && py::hasattr(object, "__dlpack_device__")) {

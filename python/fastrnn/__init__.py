@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from . import torch as torch
     from . import utils as utils
     from . import zoo as zoo
-    from .keras import load as load_keras
+    from .keras import load as load_keras  # noqa: F401
     from .layers import Input
     from .models import Sequential
     from .native import get_cmake_dir, get_include
