@@ -33,7 +33,6 @@ autodoc_type_aliases = {
     for name in ("Array", "ArrayLike", "DTypeLike", "Spec", "Shape", "Weights", "TokenIndex", "Vectors", "Half")
 } | {"npt.ArrayLike": "ArrayLike"}
 autodoc_preserve_defaults = True
-napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_param = False  # would give each of `weight_ih, weight_hh: (4*H, I) and (4*H, H)` the whole text
 
@@ -63,8 +62,10 @@ def _signature(
 
 
 def _skip(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Fields of named tuples, of which there is nothing to say beyond their names, and what metrics are made of."""
-    return True if type(obj).__name__ == "_tuplegetter" or name == "loss_class" else None
+    """Fields of named tuples, of which there is nothing to say beyond their names, what metrics are made of, and what
+    scikit-learn adds to every estimator."""
+    made = type(obj).__name__ == "_tuplegetter" or name == "loss_class" or re.fullmatch(r"set_\w+_request", name)
+    return True if made else None
 
 
 def setup(app: Any) -> None:
