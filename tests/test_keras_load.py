@@ -144,7 +144,8 @@ def test_layers_of_one_class_keep_their_order(tmp_path: Path) -> None:
 
 
 def test_float64_and_a_model_built_by_its_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keras.src.backend.config._FLOATX", "float64")  # or Keras rounds between operations
+    dtypes = pytest.importorskip("keras.src.backend.common.dtypes")
+    monkeypatch.setitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", "float64")  # or Keras rounds between operations
     model = keras.Sequential([L.LSTM(U, return_sequences=True, dtype="float64"), L.Dense(2, dtype="float64")])
     x = np.random.default_rng(0).normal(size=(B, T, I))
     model(x)

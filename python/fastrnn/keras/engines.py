@@ -42,7 +42,8 @@ class NumpyEngine:
         dtype = kernel.dtype
         y, finals, _ = recurrence.forward(
             x.astype(dtype, copy=False), (kernel, recurrent_kernel, bias), [s.astype(dtype, copy=False) for s in rest],
-            None if steps is None else steps.astype(bool, copy=False), factors, False,
+            None if steps is None else steps.astype(bool, copy=False),
+            None if factors is None else factors.astype(dtype, copy=False), False,
         )  # fmt: skip
         return y, finals
 

@@ -155,7 +155,7 @@ class _Hooks:
                 states = (initial_state_h, initial_state_c)
                 return self._run(recurrence, inputs, (kernel, recurrent_kernel, bias), states)
             except Unsupported as reason:
-                self.fallbacks[f"lstm: {reason}"] += 1
+                self._count("lstm", reason)
             return original(
                 inputs, initial_state_h, initial_state_c, mask, kernel=kernel, recurrent_kernel=recurrent_kernel,
                 bias=bias, activation=activation, recurrent_activation=recurrent_activation,
@@ -178,7 +178,7 @@ class _Hooks:
                 recurrence = Recurrence("gru", options, bool(go_backwards), bool(return_sequences))
                 return self._run(recurrence, inputs, (kernel, recurrent_kernel, bias), (initial_state,))
             except Unsupported as reason:
-                self.fallbacks[f"gru: {reason}"] += 1
+                self._count("gru", reason)
             return original(
                 inputs, initial_state, mask, kernel=kernel, recurrent_kernel=recurrent_kernel, bias=bias,
                 activation=activation, recurrent_activation=recurrent_activation, return_sequences=return_sequences,
@@ -195,17 +195,21 @@ class _Hooks:
             try:
                 return self._layer(kind, layer, sequences, initial_state, mask, bool(training))
             except Unsupported as reason:
-                self.fallbacks[f"{kind or type(layer.cell).__name__}: {reason}"] += 1
+                self._count(kind or type(layer.cell).__name__, reason)
             return original(layer, sequences, initial_state, mask=mask, training=training)
 
         return inner_loop
 
     # ---- what they share ------------------------------------------------------------------------------------------
 
+    def _count(self, kind: str, reason: Unsupported) -> None:
+        if str(reason):  # else the call is only passed on to the next hook
+            self.fallbacks[f"{kind}: {reason}"] += 1
+
     def _plain(self, mask: Any, more: dict[str, Any]) -> None:
         """`backend.lstm` and `gru` are not told what masked steps give: that is left to `RNN.inner_loop`."""
         if mask is not None:
-            raise Unsupported("a mask in the fast path (taken by RNN.inner_loop)")
+            raise Unsupported
         if more.get("batch_first", True) is not True or set(more) - {"batch_first"}:
             raise Unsupported(f"arguments {sorted(more)}")
 

@@ -41,7 +41,10 @@ class TorchEngine:
         dtype = str(kernel.dtype).removeprefix("torch.")
         check(x.shape, dtype, recurrent_kernel.shape, [state.shape for state in rest], steps)
         given = [x.to(kernel.dtype), kernel, recurrent_kernel, bias, *(state.to(kernel.dtype) for state in rest)]
-        constants = (None if steps is None else steps.bool().numpy(), None if factors is None else factors.numpy())
+        constants = (
+            None if steps is None else steps.bool().numpy(),
+            None if factors is None else factors.to(kernel.dtype).numpy(),
+        )
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
             y, *finals = _Function.apply(recurrence, constants, *given)
         else:
