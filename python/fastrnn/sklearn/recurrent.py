@@ -48,7 +48,7 @@ _PARAMETERS = """
         Features of a step in 2-D input.
     dtype : {{"auto", "float32", "float64"}}, default="auto"
         Precision of the network. "auto" is that of X in `fit`: float32 for a float32 array, float64 for anything else.
-        float32 is about twice as fast.
+        float32 takes half the memory and less time.
 {weight}    random_state : int, RandomState or None, default=None
         Initial weights, order of the samples, dropout, validation split.
     verbose : int, default=0
