@@ -12,7 +12,7 @@ import time
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fastrnn import datasets
 
@@ -32,8 +32,10 @@ class Classifier(nn.Module):
         if self.packed:
             lengths = (ids != 0).sum(1).clamp(min=1)
             x = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        _, (h_n, _) = self.lstm(x)
-        return self.linear(torch.cat([h_n[0], h_n[1]], dim=1)).squeeze(1)
+        output, _ = self.lstm(x)
+        if self.packed:
+            output, _ = pad_packed_sequence(output, batch_first=True)
+        return self.linear(output.amax(dim=1)).squeeze(1)
 
 
 def load(packed: bool) -> list[torch.utils.data.TensorDataset]:
