@@ -46,7 +46,7 @@ def freeze(model: M, precision: str | None = None) -> M:
 
     Pays for few rows and steps, where packing costs as much as the call. Calls that need gradients are as before, with
     the weights themselves. The weights are packed again when PyTorch has counted a change (an optimizer,
-    load_state_dict, copy_ ...). Changes that it does not count, through `.data` or a NumPy view, need another `freeze`.
+    ``load_state_dict``, ``copy_`` ...). Changes that it does not count, through `.data` or a NumPy view, need another `freeze`.
 
     Args:
         model: a module with layers of this package in it, or one of them.
