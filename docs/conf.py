@@ -38,7 +38,7 @@ napoleon_use_param = False  # would give each of `weight_ih, weight_hh: (4*H, I)
 
 # Frameworks that a module adapts to are not needed to describe it.
 autodoc_mock_imports = [
-    name for name in ("joblib", "keras", "onnx", "onnxruntime", "sklearn", "torch") if find_spec(name) is None
+    name for name in ("joblib", "keras", "google", "onnx", "onnxruntime", "sklearn", "torch") if find_spec(name) is None
 ]
 _INTEROP = ("torch", "keras", "onnx", "sklearn", "native")
 exclude_patterns = [f"api/{name}.md" for name in _INTEROP if find_spec(f"fastrnn.{name}") is None]
