@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "dense.hpp"
 #include "dispatch.hpp"
 #include "fastrnn/ops.hpp"
 #include "memory.hpp"
@@ -40,6 +41,7 @@ template <class T>
 void conv1d(const ConvShape& s, const T* x, const View<const T>& weight, const View<const T>& bias,
             Activation<T> activation, T* y) {
   check_padding("conv1d", s);
+  if (is_large_dense(s)) return large_dense(s, x, weight, bias, activation, y);
   const KernelTable<T>& kernels = active_kernels<T>();
   const int L = kernels.lanes;
   const index outputs = s.out_time();
@@ -174,6 +176,7 @@ void conv1d_backward(const ConvShape& s, const T* x, const View<const T>& weight
   check_padding("conv1d", s);
   if (needs_input(activation))
     fail("conv1d_backward", "activation", "one whose derivative follows from its output", "one that needs its input");
+  if (is_large_dense(s)) return large_dense_backward(s, x, weight, activation, y, grad_y, grad_x, grad_weight, grad_bias);
   const KernelTable<T>& kernels = active_kernels<T>();
   const int L = kernels.lanes;
   ConvBackward<T> task{s, kernels, x, y, grad_y, activation, grad_x, s.out_time(), panels_of(s.filters, L) * L,

@@ -17,17 +17,22 @@ from ..activations import Activation, Spec, parse
 Array = npt.NDArray[Any]
 
 
-@lru_cache(maxsize=64)
-def _by_name(name: str) -> Activation:
-    return parse(name)
+def _numbers(spec: Spec) -> tuple[int, float, float]:
+    act = parse(spec)
+    return act.id, act.alpha, act.beta
+
+
+_known_numbers = lru_cache(maxsize=64)(_numbers)
 
 
 def activation_id(op: str, argument: str, spec: Spec) -> tuple[int, float, float]:
+    """The core's number of an activation, with alpha and beta."""
+    # only what nothing else is equal to: True is not a number here, but equal to 1
+    known = spec is None or type(spec) is str or type(spec) is Activation and type(spec.alpha) is type(spec.beta) is float
     try:
-        act = _by_name(spec) if type(spec) is str else parse(spec)
+        return _known_numbers(spec) if known else _numbers(spec)
     except (TypeError, ValueError) as error:
         raise type(error)(f"[{op}] {argument}: " + str(error).split(": ", 1)[-1]) from None
-    return act.id, act.alpha, act.beta
 
 
 def as_array(op: str, argument: str, x: Any) -> Any:
@@ -96,10 +101,6 @@ def three_axes(op: str, argument: str, x: Any) -> Array:
     if array.ndim != 3:
         raise ValueError(f"[{op}] {argument}: expected shape (B, T, C), got {array.shape}")
     return array
-
-
-# The zeros around a sequence are really there: a window of more is a mistake, and would ask for all the memory.
-_MOST_REACH = 2**20
 
 
 def is_integer(value: Any) -> bool:

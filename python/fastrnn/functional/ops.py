@@ -10,15 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..activations import FUSED, Spec, parse
+from ..activations import FUSED, NAMES, Spec, parse
 from .checks import Array, activation_id, as_array, flags, integer, is_integer, number, same_padding, shared, three_axes
 
-_MOST_REACH = 2**20  # steps a window may reach back where the sequence is shorter
+# The zeros around a sequence are really there: a window of more steps than this and the sequence is a mistake, and would
+# ask for all the memory.
+_MOST_REACH = 2**20
+_FUSED_IDS = frozenset(NAMES[name] for name in FUSED)
 
 
 def fused(op: str, spec: Spec) -> tuple[int, float, float]:
     act = activation_id(op, "activation", spec)
-    if parse(spec).name not in FUSED:
+    if act[0] not in _FUSED_IDS:
         raise ValueError(f"[{op}] activation: expected one of {', '.join(sorted(FUSED))}, got {parse(spec).name}")
     return act
 

@@ -19,6 +19,7 @@ Weights: TypeAlias = Array | PackedWeights | ProjectionTable
 
 PRECISIONS = ("float32", "bfloat16", "int8")  # of the products of packed weights
 
+_BOOL = {bool}
 _RNN, _LSTM, _GRU, _GRU_RESET_BEFORE = range(4)  # the core's enum Cell
 _CELLS = {"rnn": (_RNN,), "lstm": (_LSTM,), "gru": (_GRU, _GRU_RESET_BEFORE)}
 
@@ -100,8 +101,10 @@ def forward_arguments(
     embedding: Array | None = None,
 ) -> tuple[Any, ...]:
     """The core's arguments for a call of "rnn", "lstm" or "gru" with these."""
-    flags(op, reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
-          return_workspace=return_workspace, reset_after=reset_after)  # fmt: skip
+    given = reverse, batch_first, return_sequences, return_workspace, reset_after
+    if set(map(type, given)) != _BOOL:
+        flags(op, reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
+              return_workspace=return_workspace, reset_after=reset_after)  # fmt: skip
     if not isinstance(x, TokenIndex):
         x = as_array(op, "x", x)
     steps, mask = as_array(op, "lengths", lengths), as_array(op, "mask", mask)
