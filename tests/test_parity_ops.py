@@ -158,6 +158,38 @@ def test_linear_shapes(dtype: Any, isa: str) -> None:
             assert_close({"y": actual}, {"y": expected}, TOLERANCE[dtype])
 
 
+@each_isa
+@each_dtype
+@pytest.mark.parametrize(
+    ("rows", "I", "O"),
+    [
+        (0, 256, 256),
+        (1, 256, 257),
+        (13, 257, 256),
+        (97, 1024, 70),
+        (1100, 130, 520),
+        (2, 1, 66000),
+        (3, 66000, 1),
+        (60, 7, 9400),
+    ],
+    ids=str,
+)
+def test_linear_with_large_weights(rows: int, I: int, O: int, dtype: Any, isa: str) -> None:
+    """Groups of columns, blocks and chunks of rows, and what is left of each."""
+    check_linear(isa, dtype, (rows, I), O, "tanh", bias=I != 257)
+    rng = np.random.default_rng(1)
+    x, weight = normal(rng, dtype, rows, I), normal(rng, dtype, O, I) / dtype(np.sqrt(I))
+    check(isa, dtype, "linear", x, np.asfortranarray(weight))
+    y = grad_y = normal(rng, dtype, rows, O)
+    check(isa, dtype, "linear_backward", x, np.asfortranarray(weight), y, grad_y)
+
+
+@each_isa
+@each_dtype
+def test_conv1d_of_one_tap_with_large_weights(dtype: Any, isa: str) -> None:
+    check_conv1d(isa, dtype, (3, 41, 270, 260), 1, {})
+
+
 # --- conv1d --------------------------------------------------------------------------------------------------------
 
 

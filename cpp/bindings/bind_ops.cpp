@@ -348,7 +348,13 @@ void bind_ops(py::module_& m) {
   });
   m.def("dropout", [](const py::object& x, double rate, uint64_t seed, index outer, index repeat, index inner) {
     const py::array a = as_array("dropout", "x", x);
-    if (outer * repeat * inner != index(a.size())) fail("dropout", "x", "whole broadcast axes", text(a.attr("shape")));
+    const auto broadcast = [&] {  // without a product that overflows
+      const index size = index(a.size());
+      if (outer < 0 || repeat < 0 || inner < 0) return false;
+      if (outer == 0 || repeat == 0 || inner == 0) return size == 0;
+      return size % outer == 0 && size / outer % repeat == 0 && size / outer / repeat == inner;
+    };
+    if (!broadcast()) fail("dropout", "x", "whole broadcast axes", text(a.attr("shape")));
     return FASTRNN_BY_DTYPE("dropout", "x", x, drop)({outer, repeat, inner}, shape_of(a), x, rate, seed);
   });
   m.def("dropout_mask", [](index n, double rate, uint64_t seed, bool is_double) {

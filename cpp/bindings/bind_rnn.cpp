@@ -72,11 +72,12 @@ bool overlaps_itself(const View<T>& v) {
 }
 
 template <class T>
-View<T> checked_out(const std::string& op, py::array a, const py::array& x) {
+View<T> checked_out(const std::string& op, py::array a, const std::vector<py::array>& inputs) {
   expect_dtype<T>(op, "out", a);
-  expect_few_axes(op, "out", a);
+  if (a.ndim() != 3) fail(op, "out", "an array with 3 axes", text(a.attr("shape")));
   if (!a.writeable()) fail(op, "out", "a writeable array", "a read-only one");
-  if (overlap(a, x)) fail(op, "out", "an array that does not overlap x", "one that does");
+  for (const py::array& in : inputs)
+    if (overlap(a, in)) fail(op, "out", "an array apart from the arguments", "one that overlaps");
   View<T> v;
   v.data = static_cast<T*>(a.mutable_data());
   v.ndim = int(a.ndim());
@@ -223,8 +224,9 @@ class Forward {
     const index* shape = in.axes();
     const index B = shape[a.batch_first ? 0 : 1], H = arrays ? in.weight_hh.shape[1] : in.packed.hidden();
     if (!a.out.is_none()) {
-      kept_.push_back(as_array(op, "out", a.out));
-      call.out.output = checked_out<T>(op, kept_.back(), kept_[0]);
+      const py::array out = as_array(op, "out", a.out);
+      call.out.output = checked_out<T>(op, out, kept_);
+      kept_.push_back(out);
       output_ = a.out;
     } else if (a.return_sequences) {
       output_ = make({shape[0], shape[1], H}, call.out.output);
