@@ -302,6 +302,21 @@ def test_bad_arguments() -> None:
     assert type(ft.restore(nn.Sequential(nn.LSTM(2, 3)))[0]) is nn.LSTM
 
 
+def test_nothing_is_replaced_where_a_class_cannot_be_derived_from() -> None:
+    class Final(nn.LSTM):
+        def __init_subclass__(cls, **options: Any) -> None:
+            raise TypeError("this class is final")
+
+    model = nn.Sequential(nn.GRU(3, 4), Final(4, 4))
+    with pytest.raises(ValueError, match=r"1 \(Final\).*this class is final"):
+        ft.accelerate(model, strict=True)
+    assert type(model[0]) is nn.GRU
+    with pytest.warns(UserWarning, match="this class is final"):
+        ft.accelerate(model)
+    assert type(model[0]) is ft.GRU
+    assert type(model[1]) is Final
+
+
 def test_an_accelerated_model_moves_to_other_dtypes() -> None:
     model = ft.accelerate(nn.LSTM(3, 4))
     x = torch.randn(5, 2, 3)

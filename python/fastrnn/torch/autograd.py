@@ -48,7 +48,7 @@ def run(
     `functional` take them, arrays or packed. Output (T, B, D*H) or (B, T, D*H), final states (D, B, H).
     """
     size = layer.hidden_size
-    output = torch.empty((*x.shape[:2], layer.directions * size), dtype=x.dtype)
+    output = torch.empty((*x.shape[:2], layer.directions * size), dtype=x.dtype, device=x.device)
     inputs, outputs, initial = array(x), array(output), [array(state) for state in states]
     options: dict[str, Any] = {"lengths": layer.lengths, "batch_first": layer.batch_first, "return_workspace": keep}
     if layer.activation is not None:
@@ -72,8 +72,9 @@ def _stack(parts: Sequence[Array]) -> Tensor:
 class Recurrence(Function):
     """`run` with gradients of x, the initial states and the weights.
 
-    Only x has to stay as it was until backward (autograd's version check sees that it does): the workspaces hold a copy
-    of the weights in the kernels' order.
+    Only x has to stay as it was until backward: the workspaces refer to its memory, and hold a copy of the weights in
+    the kernels' order. Autograd's version check sees to that, except where hooks save a copy of x
+    (those of torch.utils.checkpoint are such): hence a check of our own.
     """
 
     @staticmethod
@@ -83,6 +84,8 @@ class Recurrence(Function):
         weights = [parameters[d * each : (d + 1) * each] for d in range(layer.directions)]
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x)
+        ctx.inputs = (x, *tensors)  # not saved: weights may change before backward
+        ctx.version = None if x.is_inference() else x._version
         results, ctx.workspaces = run(layer, x, states, weights, keep=True)
         ctx.layer, ctx.state_count, ctx.weight_count = layer, state_count, each
         return results
@@ -91,9 +94,12 @@ class Recurrence(Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         _ = ctx.saved_tensors  # raises if x was changed in place, or the graph was freed
         layer: Layer = ctx.layer
-        workspaces = ctx.workspaces
+        if ctx.version is not None and ctx.inputs[0]._version != ctx.version:
+            expected = "the input as it was in forward"
+            raise RuntimeError(f"[{layer.cell}_backward] x: expected {expected}, got it modified by an inplace operation")
+        workspaces, inputs = ctx.workspaces, ctx.inputs
         if not _keeps_graph():
-            ctx.workspaces = None
+            ctx.workspaces = ctx.inputs = None
         _, _, need_x, *need = ctx.needs_input_grad
         size = layer.hidden_size
         upstream = [None if g is None else array(g) for g in grads]
@@ -115,23 +121,23 @@ class Recurrence(Function):
         rest = [g if needed else None for g, needed in zip([*state_grads, *weight_grads], need, strict=True)]
         result = [grad_x, *rest]
         if torch.is_grad_enabled():  # create_graph=True
-            result = _differentiated_once(layer.cell, result)
+            result = _differentiated_once(layer.cell, result, [*inputs, *(g for g in grads if g is not None)])
         return (None, None, *result)
 
 
-def _differentiated_once(cell: str, grads: list[Tensor | None]) -> list[Tensor | None]:
-    """The same gradients, which raise where somebody differentiates them: without that they would count as constants,
-    and a gradient penalty would silently be left out."""
-    there = [g.requires_grad_() for g in grads if g is not None]
-    guarded = iter(_Once.apply(cell, *there))  # type: ignore[no-untyped-call]
+def _differentiated_once(cell: str, grads: list[Tensor | None], sources: list[Tensor]) -> list[Tensor | None]:
+    """The same gradients, which raise where somebody differentiates them by anything that they depend on: without that
+    they would count as constants, and a gradient penalty would silently be left out."""
+    there = [g for g in grads if g is not None]
+    guarded = iter(_Once.apply(cell, len(there), *there, *sources))  # type: ignore[no-untyped-call]
     return [None if g is None else next(guarded) for g in grads]
 
 
 class _Once(Function):
     @staticmethod
-    def forward(ctx: Any, cell: str, *grads: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, cell: str, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.cell = cell
-        return tuple(g.view_as(g) for g in grads)
+        return tuple(g.view_as(g) for g in tensors[:count])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -127,7 +127,9 @@ def _parts(layers: Sequence[Any]) -> tuple[list[tuple[Recurrent, ...]], float]:
     last = len(layers) - 1
     for i, layer in enumerate(layers):
         where = f"[from_layers] layers[{i}] ({getattr(layer, 'name', type(layer).__name__)})"
-        if isinstance(layer, L.Dropout):
+        if type(layer) is L.Dropout:  # what derives from it drops other things
+            if layer.noise_shape is not None:
+                raise ValueError(f"{where}: expected noise_shape=None, got {layer.noise_shape!r}")
             if len(rates) + 1 != len(parts) or i == last:
                 raise ValueError(f"{where}: expected dropout between two recurrent layers, got it elsewhere")
             rates.append(layer.rate)
@@ -163,6 +165,7 @@ def _check(where: str, layer: Recurrent, direction: int, first: Recurrent | None
         ("reset_after", getattr(layer, "reset_after", True), (True,)),
         ("go_backwards", layer.go_backwards, (direction == 1,)),
         ("stateful", layer.stateful, (False,)),
+        ("return_state", layer.return_state, (False,)),
         ("dropout", layer.dropout, (0,)),
         ("recurrent_dropout", layer.recurrent_dropout, (0,)),
     ]

@@ -171,7 +171,7 @@ def _forward(module: Kernels, input: Any, states: list[Tensor], weights: list[li
         order, back = input.sorted_indices, input.unsorted_indices
         if order is not None:
             states = [state.index_select(1, order) for state in states]
-        places = Places.of(input.batch_sizes)
+        places = Places.of(input.batch_sizes, len(input.data))
         output, finals = _stack_of_layers(module, pad(input.data, places), states, weights, False, places)
         data = pack(output, places)
         if back is not None:
@@ -230,10 +230,14 @@ def _noise(rate: float, x: Tensor, batch_first: bool, places: Places | None) -> 
     """Dropout's factors for x, drawn as torch.nn draws them (time first, a PackedSequence without its padding), so that
     a seed gives the same ones."""
     if rate == 1:
-        return torch.zeros((), dtype=x.dtype)
+        return torch.zeros((), dtype=x.dtype, device=x.device)
     if places is not None:
-        drawn = torch.empty((len(places.rows), x.shape[2]), dtype=x.dtype).bernoulli_(1 - rate).div_(1 - rate)
+        drawn = _kept((len(places.rows), x.shape[2]), rate, x)
         return pad(drawn, places)
     first, second = (x.shape[1], x.shape[0]) if batch_first else x.shape[:2]
-    noise = torch.empty((first, second, x.shape[2]), dtype=x.dtype).bernoulli_(1 - rate).div_(1 - rate)
+    noise = _kept((first, second, x.shape[2]), rate, x)
     return noise.transpose(0, 1) if batch_first else noise
+
+
+def _kept(shape: tuple[int, ...], rate: float, like: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - rate).div_(1 - rate)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional as F
+from ..functional.recurrent import PRECISIONS
 from .autograd import array
 
 M = TypeVar("M", bound=nn.Module)
@@ -19,26 +20,24 @@ class Frozen:
 
     def __init__(self, precision: str | None) -> None:
         self.precision = precision
-        self._seen: list[tuple[Tensor, int, int]] = []
+        self._seen: list[tuple[Tensor, Tensor, int]] = []  # the weight, its memory at that time, its version
         self._packed: list[tuple[Any, ...]] = []
 
     def weights(self, cell: str, weights: Sequence[Sequence[Tensor]]) -> list[tuple[Any, ...]]:
         """What the forward functions take for each of `weights`."""
-        seen = [(w, w.data_ptr(), _version(w)) for given in weights for w in given]
-        if len(seen) != len(self._seen) or any(
-            new[0] is not old[0] or new[1:] != old[1:] for new, old in zip(seen, self._seen, strict=True)
+        flat = [w for given in weights for w in given]
+        if len(flat) != len(self._seen) or any(
+            w is not seen or w.data_ptr() != memory.data_ptr() or w.is_inference() or w._version != version
+            for w, (seen, memory, version) in zip(flat, self._seen, strict=True)
         ):
             arrays = [[array(w) for w in given] for given in weights]
             self._packed = [(F.pack_weights(cell, *given, precision=self.precision),) for given in arrays]
-            self._seen = seen
+            # inference tensors count no changes: those are packed at each call
+            self._seen = [] if any(w.is_inference() for w in flat) else [(w, w.detach(), w._version) for w in flat]
         return self._packed
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Frozen, (self.precision,)  # a copy packs its own weights
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
 
 
 def freeze(model: M, precision: str | None = None) -> M:
@@ -46,7 +45,8 @@ def freeze(model: M, precision: str | None = None) -> M:
 
     Pays for few rows and steps, where packing costs as much as the call. Calls that need gradients are as before, with
     the weights themselves. The weights are packed again when PyTorch has counted a change (an optimizer,
-    ``load_state_dict``, ``copy_`` ...). Changes that it does not count, through `.data` or a NumPy view, need another `freeze`.
+    ``load_state_dict``, ``copy_`` ...). Changes that it does not count, through `.data` or a NumPy view, need another
+    `freeze`. Weights made in inference mode, whose changes it never counts, are packed at each call as without.
 
     Args:
         model: a module with layers of this package in it, or one of them.
@@ -56,6 +56,9 @@ def freeze(model: M, precision: str | None = None) -> M:
     Raises:
         TypeError: not a module. ValueError: no such layer in it (`accelerate` it first), or an unsuitable precision.
     """
+    if precision not in (None, *PRECISIONS):
+        known = ", ".join(map(repr, PRECISIONS))
+        raise ValueError(f"[freeze] precision: expected None or one of {known}, got {precision!r}")
     found = _layers("freeze", model)
     frozen = [Frozen(precision) for _ in found]
     with torch.no_grad():

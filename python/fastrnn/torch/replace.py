@@ -43,7 +43,7 @@ def accelerate(model: M, *, strict: bool = False) -> M:
         raise TypeError(f"[accelerate] model: expected a torch.nn.Module, got {type(model).__name__}")
     if not isinstance(strict, bool):
         raise TypeError(f"[accelerate] strict: expected True or False, got {strict!r}")
-    found: list[nn.Module] = []
+    found: list[tuple[nn.Module, type]] = []
     done, refused = 0, []
     for name, module in model.named_modules():
         reason = _reason(module)
@@ -52,14 +52,17 @@ def accelerate(model: M, *, strict: bool = False) -> M:
         elif reason:
             refused.append(f"{name or 'model'} ({_kind(module)}): {reason}")
         elif isinstance(module, _KINDS):
-            found.append(module)
+            try:
+                found.append((module, _fast_class(module, type(module))))
+            except Exception as error:  # __init_subclass__ and the like of a user's class
+                refused.append(f"{name or 'model'} ({_kind(module)}): expected a class to derive from, got {error!r}")
     if not found and not done and not refused:
         words = "a module with a torch.nn.RNN, LSTM or GRU in it"
         raise ValueError(f"[accelerate] model: expected {words}, got {type(model).__name__} without one")
     if refused and (strict or not (found or done)):
         raise ValueError(f"[accelerate] {'; '.join(refused)}")
-    for module in found:
-        module.__class__ = _fast_class(module, type(module))
+    for module, fast in found:
+        module.__class__ = fast
     if refused:
         warnings.warn(f"[accelerate] left as they are: {'; '.join(refused)}", stacklevel=2)
     return model
