@@ -302,3 +302,48 @@ def test_second_derivatives_are_refused() -> None:
         x = torch.tensor(draw(), requires_grad=True)
         with pytest.raises(RuntimeError, match=r"\[fastrnn.keras\] backward: expected create_graph=False"):
             torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+
+
+@pytest.mark.skipif(not TORCH, reason="autograd")
+def test_input_changed_behind_hooks_that_save_a_copy() -> None:
+    import torch
+
+    layer = make("LSTM")
+    given = torch.tensor(draw())
+    with fastrnn.keras.patch(), torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda t: t):
+        loss = layer(given).sum()
+    given.zero_()
+    with pytest.raises(RuntimeError, match="x: expected the input as it was in forward"):
+        loss.backward()
+
+
+@pytest.mark.skipif(not TORCH, reason="autograd")
+def test_forward_mode_derivatives_are_keras_s_own() -> None:
+    import torch
+    from torch.autograd import forward_ad
+
+    layer = make("GRU")
+    layer.trainable = False
+    x = torch.tensor(draw())
+    layer(x)
+    tangents = []
+    for hooked in (False, True):
+        with fastrnn.keras.patch(), forward_ad.dual_level():
+            if not hooked:
+                fastrnn.keras.unpatch()
+            tangents.append(forward_ad.unpack_dual(layer(forward_ad.make_dual(x, torch.ones_like(x)))).tangent)
+    torch.testing.assert_close(tangents[1], tangents[0])
+
+
+@pytest.mark.skipif(not TORCH, reason="autograd")
+def test_workspace_is_freed_with_the_graph() -> None:
+    import torch
+
+    layer = make("GRU", return_sequences=True)
+    with fastrnn.keras.patch():
+        y = layer(torch.tensor(draw(), requires_grad=True))
+        node = y.grad_fn
+        while not hasattr(node, "recurrence"):
+            node = node.next_functions[0][0]
+        y.sum().backward()
+    assert node.saved is None

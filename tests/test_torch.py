@@ -370,7 +370,7 @@ def test_workspace_is_freed_with_the_graph() -> None:
     output = ours(torch.randn(T, B, I, dtype=torch.float64))[0]
     node = output.grad_fn
     output.sum().backward()
-    if ft.autograd._keeps_graph.__module__ != "torch._C._autograd":
+    if ft.autograd.keeps_graph.__module__ != "torch._C._autograd":
         pytest.skip("this PyTorch does not say whether it keeps the graph")
     assert node.workspaces is None
 
@@ -459,7 +459,7 @@ def test_batch_sizes_that_do_not_fit() -> None:
     _, ours = pair("LSTM")
     data = torch.randn(5, I, dtype=torch.float64)
     for sizes in ([2, 1, 2], [3, 1], [3, 3], [3, 3, -1]):
-        with pytest.raises((ValueError, RuntimeError), match="batch_sizes|batch_size"):
+        with pytest.raises((ValueError, RuntimeError), match=r"batch_size"):
             ours(PackedSequence(data, torch.tensor(sizes)))
 
 

@@ -13,8 +13,8 @@ from .. import _core
 from ..activations import FUSED, NAMES, Spec, parse
 from .checks import Array, activation_id, as_array, flags, integer, is_integer, number, same_padding, shared, three_axes
 
-# The zeros around a sequence are really there: a window of more steps than this and the sequence is a mistake, and would
-# ask for all the memory.
+# The zeros around a sequence are really there: a window of more steps than this and the sequence is a mistake, and
+# would ask for all the memory.
 _MOST_REACH = 2**20
 _FUSED_IDS = frozenset(NAMES[name] for name in FUSED)
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-_MOST_TEXT = 2**24
+_MOST_TEXT = 2**22  # of JSON, which takes up to 30 times as much when it is parsed
 # Keras does not compress, and trained weights shrink by a tenth: a part that grows more than this was made to.
 _MOST_EXPANSION = 32
 _SHARDS = "model.weights.json"
@@ -39,11 +39,12 @@ def read_archive(path: str) -> tuple[Any, bytes]:
         with zipfile.ZipFile(path) as archive:
             if WEIGHTS not in archive.namelist() and _SHARDS in archive.namelist():
                 raise Refused("expected one file of weights, got weights in shards (save without max_shard_size)")
-            metadata = _json(METADATA, _member(archive, METADATA, _MOST_TEXT))
+            most_text = min(_MOST_TEXT, _MOST_EXPANSION * size)
+            metadata = _json(METADATA, _member(archive, METADATA, most_text))
             version = metadata.get("keras_version") if isinstance(metadata, dict) else None
             if not isinstance(version, str) or not version.startswith("3."):
                 raise Refused(f"expected a file of Keras 3 (load and save it there), got one of Keras {version!r:.40}")
-            config = _json(CONFIG, _member(archive, CONFIG, _MOST_TEXT))
+            config = _json(CONFIG, _member(archive, CONFIG, most_text))
             return config, _member(archive, WEIGHTS, _MOST_EXPANSION * size)
     except Refused:
         raise

@@ -13,6 +13,7 @@ ACTIVATIONS = {
     "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "relu", "selu", "sigmoid", "silu", "softmax",
     "softplus", "softsign", "swish", "tanh",
 }  # fmt: skip
+_MOST_LAYERS = 1000
 _MODELS = ("keras", "keras.models", "keras.src.models.sequential", "keras.src.models.functional")
 
 
@@ -117,6 +118,8 @@ def model_of(config: Any) -> Model:
     entries = inner.get("layers")
     if not isinstance(entries, list):
         raise Refused("expected a list of layers in the configuration, got none")
+    if len(entries) > _MOST_LAYERS:
+        raise Refused(f"expected at most {_MOST_LAYERS} layers, got {len(entries)}")
     if kind == "Functional":
         from .functional_chain import chain
 
@@ -157,7 +160,10 @@ def _spec(entry: Any) -> dict[str, Any]:
         made["dtype"] = dtype
     arguments = dict(_arguments(known, config))
     if known.becomes is not None:
-        kind, arguments = known.becomes(arguments)
+        try:
+            kind, arguments = known.becomes(arguments)
+        except KeyError as error:
+            raise Refused(f"{error.args[0]}: expected a number, got none") from None
     return {"class_name": kind, "config": {**made, **arguments}}
 
 

@@ -35,6 +35,8 @@ def chain(config: dict[str, Any], entries: list[Any]) -> list[Any]:
         if not isinstance(args, list) or not isinstance(kwargs, dict) or not args:
             raise Refused(f"{place}: expected a layer's inputs, got something else")
         source = _history(args[0])
+        if not isinstance(name, str):
+            raise Refused(f"{place}: name: expected a string, got {name!r:.60}")
         if entry.get("class_name") == "NotEqual" and args[1:] == [0] and source is not None:
             comparisons[name] = source
             continue

@@ -7,7 +7,16 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..layers import Bidirectional, Embedding, Layer, Masking, TimeDistributed, Variable, deserialize
+from ..layers import (
+    Bidirectional,
+    Embedding,
+    GlobalMaxPooling1D,
+    Layer,
+    Masking,
+    TimeDistributed,
+    Variable,
+    deserialize,
+)
 from ..layers.recurrent import Recurrent
 from ..saving import _as_path, _no_larger_than
 from .archive import Refused, open_weights, read_archive
@@ -48,7 +57,10 @@ def load(path_or_model: Any) -> Sequential:
         if path.lower().endswith((".h5", ".hdf5")):
             raise Refused("expected a .keras file, got an HDF5 file (load it in Keras and save it as .keras)")
         config, data = read_archive(path)
-        described = model_of(config)
+        try:
+            described = model_of(config)
+        except RecursionError:
+            raise Refused("expected layers in few others, got them nested too deeply") from None
         model = _build(described, len(data))
         with open_weights(data) as file:
             for layer, (_, place, group) in zip(model.layers, _layers(described), strict=True):
@@ -124,10 +136,14 @@ class _at:
 
 
 def _check_masks(layers: list[Layer], places: list[str]) -> None:
-    """Keras passes the mask of a layer with go_backwards on in the order of the input, which is not that of its output;
-    fastrnn turns it round. What comes after would differ."""
+    """Where a mask means something else in Keras: a layer with go_backwards passes it on in the order of the input,
+    which is not that of its output (fastrnn turns it round), and GlobalMaxPooling1D takes masked steps for valid ones."""
     masked = False
-    for layer, place in zip(layers[:-1], places, strict=False):
+    for index, (layer, place) in enumerate(zip(layers, places, strict=True)):
+        if masked and isinstance(layer, GlobalMaxPooling1D):
+            raise Refused(f"{place}: expected no mask from the layers before (Keras would leave it out), got one")
+        if index == len(layers) - 1:
+            return
         one = layer.forward_layer if isinstance(layer, Bidirectional) else layer
         if isinstance(one, Recurrent):
             masked = masked and one.return_sequences

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from ..torch.autograd import check_unchanged, intercepted, keeps_graph, version
 from .engines import Unsupported, check
 from .recurrence import Array, Recurrence
 
@@ -31,7 +32,7 @@ class TorchEngine:
         recurrent_mask: Any,
     ) -> tuple[Any, list[Any]]:
         """The output and the final states. Raises Unsupported for what the kernels cannot do."""
-        if _traced():
+        if intercepted() or torch.compiler.is_compiling():
             raise Unsupported("a traced or transformed call")
         x, kernel, recurrent_kernel = self._tensor("inputs", x), *(self._tensor("weights", w) for w in weights[:2])
         bias = None if weights[2] is None else self._tensor("weights", weights[2])
@@ -61,12 +62,6 @@ class TorchEngine:
         return tensor
 
 
-def _traced() -> bool:
-    """Is somebody writing the operations down (compile, export, jit) or transforming them (torch.func)?"""
-    transformed = getattr(torch._C, "_are_functorch_transforms_active", bool)
-    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed())
-
-
 def _forward(recurrence: Recurrence, constants: tuple[Any, Any], given: Sequence[Any], training: bool) -> Any:
     arrays: list[Any] = [None if t is None else t.detach().numpy() for t in given]
     y, finals, saved = recurrence.forward(arrays[0], tuple(arrays[1:4]), arrays[4:], *constants, training)
@@ -82,6 +77,7 @@ class _Function(torch.autograd.Function):  # type: ignore[misc]
         ctx.recurrence, ctx.saved = recurrence, saved
         # The workspace refers to x: this lets torch notice if x is changed before backward.
         ctx.save_for_backward(given[0])
+        ctx.x, ctx.version = given[0], version(given[0])
         ctx.set_materialize_grads(False)
         return results
 
@@ -91,7 +87,11 @@ class _Function(torch.autograd.Function):  # type: ignore[misc]
         if torch.is_grad_enabled():
             words = "expected create_graph=False (second derivatives are not implemented), got True"
             raise RuntimeError(f"[fastrnn.keras] backward: {words}; take the hooks out with fastrnn.keras.unpatch()")
-        _ = ctx.saved_tensors  # torch's complaint if x has been changed
+        _ = ctx.saved_tensors  # torch's complaint if x has been changed, or the graph freed
+        check_unchanged("fastrnn.keras", ctx.x, ctx.version)
         arrays: list[Array | None] = [None if g is None else g.numpy() for g in grads]
-        gradients = ctx.recurrence.backward(ctx.saved, arrays[0], arrays[1:], ctx.needs_input_grad[2])
+        saved = ctx.saved
+        if not keeps_graph():
+            ctx.saved = ctx.x = None
+        gradients = ctx.recurrence.backward(saved, arrays[0], arrays[1:], ctx.needs_input_grad[2])
         return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from .. import functional as F
 
@@ -19,7 +19,30 @@ _FORWARD: dict[str, Any] = {"rnn": F.rnn, "lstm": F.lstm, "gru": F.gru}
 _BACKWARD: dict[str, Any] = {"rnn": F.rnn_backward, "lstm": F.lstm_backward, "gru": F.gru_backward}
 
 # Does the backward pass under way keep the graph? Where this PyTorch cannot say, workspaces live as long as the graph.
-_keeps_graph: Any = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+keeps_graph: Any = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+
+_dispatch_modes: Any = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
+_functorch: Any = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+
+
+def intercepted() -> bool:
+    """Is somebody writing operations down (jit), transforming them (torch.func, forward-mode derivatives) or looking at
+    each (dispatch modes)? The kernels are none that they could see."""
+    tracing = torch._C._get_tracing_state() is not None
+    return bool(tracing or _functorch() or _dispatch_modes() or forward_ad._current_level >= 0)
+
+
+def version(x: Tensor) -> int | None:
+    """Counts changes in place; None where PyTorch does not."""
+    return None if x.is_inference() else x._version
+
+
+def check_unchanged(op: str, x: Tensor, then: int | None) -> None:
+    """Raises where x is not as it was. Autograd does not notice where hooks save a copy of x, as those of
+    torch.utils.checkpoint do."""
+    if then is not None and x._version != then:
+        expected = "the input as it was in forward"
+        raise RuntimeError(f"[{op}] x: expected {expected}, got it modified by an inplace operation")
 
 
 class Layer(NamedTuple):
@@ -73,8 +96,7 @@ class Recurrence(Function):
     """`run` with gradients of x, the initial states and the weights.
 
     Only x has to stay as it was until backward: the workspaces refer to its memory, and hold a copy of the weights in
-    the kernels' order. Autograd's version check sees to that, except where hooks save a copy of x
-    (those of torch.utils.checkpoint are such): hence a check of our own.
+    the kernels' order.
     """
 
     @staticmethod
@@ -85,7 +107,7 @@ class Recurrence(Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x)
         ctx.inputs = (x, *tensors)  # not saved: weights may change before backward
-        ctx.version = None if x.is_inference() else x._version
+        ctx.version = version(x)
         results, ctx.workspaces = run(layer, x, states, weights, keep=True)
         ctx.layer, ctx.state_count, ctx.weight_count = layer, state_count, each
         return results
@@ -94,11 +116,9 @@ class Recurrence(Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         _ = ctx.saved_tensors  # raises if x was changed in place, or the graph was freed
         layer: Layer = ctx.layer
-        if ctx.version is not None and ctx.inputs[0]._version != ctx.version:
-            expected = "the input as it was in forward"
-            raise RuntimeError(f"[{layer.cell}_backward] x: expected {expected}, got it modified by an inplace operation")
+        check_unchanged(f"{layer.cell}_backward", ctx.inputs[0], ctx.version)
         workspaces, inputs = ctx.workspaces, ctx.inputs
-        if not _keeps_graph():
+        if not keeps_graph():
             ctx.workspaces = ctx.inputs = None
         _, _, need_x, *need = ctx.needs_input_grad
         size = layer.hidden_size

@@ -9,16 +9,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
-from .autograd import Layer, Recurrence, array, run
+from .autograd import Layer, Recurrence, array, intercepted, run
 from .packed import Places, pack, pad
 from .packing import Frozen
 
 _PLAIN = (Tensor, nn.Parameter)
-_dispatch_modes: Any = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
-_functorch: Any = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 
 class Kernels(nn.RNNBase):
@@ -115,7 +112,7 @@ def _suits(module: Kernels, input: Any, hx: Any, states: list[Any], weights: Seq
     x = input.data if packed else input
     first = weights[0][0]
     tensors = [x, *states, *(w for given in weights for w in given)]
-    if torch._C._get_tracing_state() is not None or _functorch() or _dispatch_modes() or forward_ad._current_level >= 0:
+    if intercepted():
         return False
     if not all(type(t) in _PLAIN and t.is_cpu and t.layout is torch.strided for t in tensors):
         return False
