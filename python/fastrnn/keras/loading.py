@@ -137,7 +137,7 @@ class _at:
 
 def _check_masks(layers: list[Layer], places: list[str]) -> None:
     """Where a mask means something else in Keras: a layer with go_backwards passes it on in the order of the input,
-    which is not that of its output (fastrnn turns it round), and GlobalMaxPooling1D takes masked steps for valid ones."""
+    which is not that of its output (fastrnn turns it round); GlobalMaxPooling1D takes masked steps for valid ones."""
     masked = False
     for index, (layer, place) in enumerate(zip(layers, places, strict=True)):
         if masked and isinstance(layer, GlobalMaxPooling1D):
