@@ -57,10 +57,15 @@ def int64(value: int) -> Any:
     return ctypes.c_int64(value)
 
 
+def init(lib: Any, made: Any, size: int, cell: int, inputs: int, hidden: int) -> None:
+    """What the macro fastrnn_recurrent_init does in a program whose struct has `size` bytes."""
+    lib.fastrnn_recurrent_init_sized(ctypes.byref(made), ctypes.c_size_t(size), cell, int64(inputs), int64(hidden))
+
+
 def layer(lib: Any, cell: int, weights: list[Any]) -> Layer:
     made = Layer()
     gates = (1, 4, 3, 3)[cell]
-    lib.fastrnn_recurrent_init(ctypes.byref(made), cell, int64(weights[0].shape[1]), int64(len(weights[0]) // gates))
+    init(lib, made, ctypes.sizeof(Layer), cell, weights[0].shape[1], len(weights[0]) // gates)
     made.weight_ih, made.weight_hh, made.bias_ih, made.bias_hh = map(floats, weights)
     return made
 
@@ -107,7 +112,8 @@ def test_stream_from_weights(library: Any, cell: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"struct_size": 8}, "struct_size: expected what fastrnn_recurrent_init sets"),
+        ({"struct_size": 8}, "struct_size: expected what fastrnn_recurrent_init sets, got 8"),
+        ({"struct_size": 2**40}, "struct_size: expected at most "),
         ({"cell": 4}, "cell: expected a known cell, got 4"),
         ({"cell": -1}, "cell: expected a known cell, got -1"),
         ({"inputs": 0}, "inputs: expected 1 to 2^28, got 0"),
@@ -127,10 +133,37 @@ def test_wrong_layers(library: Any, changes: dict[str, Any], message: str) -> No
     assert stream.value is None and error(library).startswith(f"[stream] {message}")
 
 
+def test_size_of_the_program_s_struct(library: Any) -> None:
+    """Nothing is written or read behind it: a shorter one is one of an older header, a longer one of a newer one."""
+    weights = [np.zeros(shape, np.float32) for shape in ((8, 3), (8, 2))]
+    first, whole = Layer.output_activation.offset + ctypes.sizeof(Activation), ctypes.sizeof(Layer)
+    for size, message in (
+        (Layer.weight_ih.offset, "what fastrnn_recurrent_init sets"), (first - 1, "what fastrnn_recurrent_init sets"),
+        (first, None), (whole, None),
+        (whole + 16, f"at most {whole} (the program's header is newer than this library)"),
+    ):  # fmt: skip
+        memory = (ctypes.c_ubyte * (whole + 64))(*[0xA5] * (whole + 64))
+        init(library, memory, size, 1, 3, 2)
+        assert bytes(memory[size:]) == b"\xa5" * (len(memory) - size), size
+        assert bytes(memory[whole:size]) == b"\0" * max(size - whole, 0)
+        made, stream = Layer.from_buffer(memory), ctypes.c_void_p(1)
+        assert (made.struct_size, made.cell, made.inputs, made.hidden) == (size, 1, 3, 2)
+        if size >= first:
+            assert not made.weight_hh and made.output_activation.kind == 1
+            made.weight_ih, made.weight_hh = map(floats, weights)
+        status = library.fastrnn_stream_create(ctypes.byref(made), ctypes.byref(stream))
+        if message:
+            assert status == INVALID and stream.value is None
+            assert error(library) == f"[stream] struct_size: expected {message}, got {size}"
+        else:
+            assert status == OK and library.fastrnn_stream_outputs(stream) == 2
+            library.fastrnn_stream_free(stream)
+
+
 def test_null_is_let_pass(library: Any) -> None:
     library.fastrnn_stream_free(None)
     library.fastrnn_model_free(None)
-    library.fastrnn_recurrent_init(None, 1, int64(1), int64(1))
+    library.fastrnn_recurrent_init_sized(None, ctypes.c_size_t(8), 1, int64(1), int64(1))
     for name in ("stream_inputs", "stream_outputs", "model_takes_ids", "model_inputs", "model_outputs", "model_steps"):
         assert getattr(library, f"fastrnn_{name}")(None) == -1
     for name, count in (("stream_create", 2), ("stream_process", 2), ("stream_reset", 1), ("model_load", 2),

@@ -183,6 +183,10 @@ def refused(path: Path) -> str:
         ),
         ([L.GRU(3, dtype="float64", name="a")], r"layer 1 'a' \(GRU\) dtype: expected float32, got float64"),
         ([L.LSTM(3, name="a"), L.TimeDistributed(L.Dense(2), name="b")], r"layer 2 'b' \(TimeDistributed\)"),
+        (
+            [L.Dropout(0.5), L.SpatialDropout1D(0.5)],
+            "expected a layer that computes something, got Dropout or InputLayer alone",
+        ),
     ],
 )
 def test_unsupported(tmp_path: Path, layers: list[L.Layer], message: str) -> None:

@@ -364,3 +364,64 @@ def test_the_documented_operators_are_the_operators() -> None:
         pytest.skip("the documentation is not here")
     listed = page.read_text().split("## What is run")[1].split("Element types")[0]
     assert set(OPERATORS) <= set(re.findall(r"\b[A-Z][A-Za-z]+\b", listed))
+
+
+def test_results_are_the_caller_s_own() -> None:
+    x, a = np.ones((2, 3), np.float32), np.full((2, 3), 2, np.float32)
+    nodes = [helper.make_node("Add", ["a", "a"], ["y"]), helper.make_node("Flatten", ["x"], ["z"])]
+    model = fastrnn.onnx.load(graph_model(nodes, {"x": x}, ["y", "z"], {"a": a}))
+    first = model.run({"x": x})
+    for result in first.values():
+        result[:] = 99
+    again = model.run({"x": x})
+    np.testing.assert_array_equal(again["y"], 2 * a)
+    np.testing.assert_array_equal(x, np.ones((2, 3)))
+
+
+def test_an_unnamed_result_is_no_input() -> None:
+    arrays = recurrent_arrays("RNN", np.random.default_rng(0), bias=False)
+    x = arrays.pop("X")
+    plain = helper.make_node("RNN", ["x", "W", "R", "", "", ""], ["y"], hidden_size=arrays["R"].shape[-1])
+    split = helper.make_node("TopK", ["c", "k"], ["", "at"], axis=-1)
+    more = {"c": np.ones((1, 2 * arrays["R"].shape[-1]), np.float32), "k": np.array([2 * arrays["R"].shape[-1]])}
+    results = [
+        fastrnn.onnx.load(graph_model(nodes, {"x": x}, ["y"], {**arrays, **given})).run({"x": x})["y"]
+        for nodes, given in (([plain], {}), ([split, plain], more))
+    ]
+    np.testing.assert_array_equal(*results)
+
+
+def test_an_initial_state_of_another_rank_is_refused_with_layout_1() -> None:
+    arrays = recurrent_arrays("GRU", np.random.default_rng(1), states=True)
+    model, inputs = recurrent_model("GRU", arrays, layout=1)
+    for entry in model.graph.input:
+        entry.type.tensor_type.ClearField("shape")
+    loaded = fastrnn.onnx.load(model)
+    state = np.swapaxes(inputs["initial_h"], 0, 1)
+    with pytest.raises(ValueError, match="initial_h: expected shape"):
+        loaded.run({"X": np.swapaxes(inputs["X"], 0, 1), "initial_h": state[:, 0]})
+
+
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_exclusive_sums_neither_round_nor_cancel(reverse: int) -> None:
+    for values in ([1, 1e8, 1], [1, np.inf, 2], []):
+        x = np.array(values, np.float32)
+        node = helper.make_node("CumSum", ["x", "axis"], ["y"], exclusive=1, reverse=reverse)
+        model = graph_model([node], {"x": x}, ["y"], {"axis": np.array(0)})
+        np.testing.assert_array_equal(fastrnn.onnx.load(model)(x), run_runtime(model, {"x": x})[0])
+
+
+@pytest.mark.parametrize("op", ["Max", "Sum", "Concat"])
+def test_a_variadic_input_without_a_name_is_named(op: str) -> None:
+    x = np.ones((2, 3), np.float32)
+    options = {"axis": 0} if op == "Concat" else {}
+    model = graph_model([helper.make_node(op, ["x", ""], ["y"], **options)], {"x": x}, ["y"])
+    with pytest.raises(ValueError, match=rf"\({op}, 1 of 1\): .*expected an input"):
+        fastrnn.onnx.load(model)
+
+
+def test_a_range_without_end_is_refused() -> None:
+    given = {"a": np.float32(-3e38), "b": np.float32(3e38), "c": np.float32(1e-38)}
+    node = helper.make_node("Range", ["a", "b", "c"], ["y"])
+    with pytest.raises(ValueError, match=r"expected a (countable range|result of at most)"):
+        fastrnn.onnx.load(graph_model([node], {}, ["y"], {k: np.asarray(v) for k, v in given.items()}))

@@ -52,7 +52,8 @@ FASTRNN_API int fastrnn_abi_version(void);
 /* Instruction set in use: "avx512", "avx2", "baseline" or "neon". The best one, or FASTRNN_ISA in the environment; if
  * that is wrong, "" and an error. */
 FASTRNN_API const char* fastrnn_isa(void);
-/* For streams and models made from now on. */
+/* Call it before models are loaded and streams are made: streams, and a model's recurrent and Dense layers, keep the
+ * instruction set they were made with; other layers take the one in use when they run. */
 FASTRNN_API fastrnn_status fastrnn_use_isa(const char* name);
 /* Limit of threads per call of fastrnn_model_run and its like; streams never use any. */
 FASTRNN_API fastrnn_status fastrnn_set_num_threads(int threads);
@@ -94,7 +95,7 @@ typedef struct fastrnn_activation {
 FASTRNN_API fastrnn_activation fastrnn_activation_of(fastrnn_activation_kind kind);
 
 typedef struct fastrnn_recurrent {
-  size_t struct_size; /* set by fastrnn_recurrent_init */
+  size_t struct_size; /* set by fastrnn_recurrent_init: that of the header the program was compiled with */
   int32_t cell;       /* fastrnn_cell */
   int64_t inputs, hidden;
   /* PyTorch's weight_ih_l0 (G*hidden, inputs), weight_hh_l0 (G*hidden, hidden), bias_ih_l0 and bias_hh_l0 (G*hidden),
@@ -105,8 +106,13 @@ typedef struct fastrnn_recurrent {
   fastrnn_activation output_activation;    /* LSTM: of c */
 } fastrnn_recurrent;
 
-/* Sizes as given, no weights yet, tanh and sigmoid. */
-FASTRNN_API void fastrnn_recurrent_init(fastrnn_recurrent* layer, fastrnn_cell cell, int64_t inputs, int64_t hidden);
+/* Sizes as given, no weights yet, tanh and sigmoid. Writes `struct_size` bytes and no more, so that a program whose
+ * fastrnn_recurrent is shorter than the library's may use it. */
+FASTRNN_API void fastrnn_recurrent_init_sized(fastrnn_recurrent* layer, size_t struct_size, fastrnn_cell cell,
+                                              int64_t inputs, int64_t hidden);
+/* A macro, for the size has to be the program's: void (fastrnn_recurrent*, fastrnn_cell, int64_t, int64_t). */
+#define fastrnn_recurrent_init(layer, cell, inputs, hidden) \
+  fastrnn_recurrent_init_sized(layer, sizeof(fastrnn_recurrent), cell, inputs, hidden)
 
 /* ---- streams: a step or a block at a time ----------------------------------------------------------------------- */
 
@@ -115,7 +121,7 @@ FASTRNN_API void fastrnn_recurrent_init(fastrnn_recurrent* layer, fastrnn_cell c
  * bitwise what its steps give one by one. One thread at a time per stream; different streams are independent. */
 typedef struct fastrnn_stream fastrnn_stream;
 
-/* On failure *stream is null. */
+/* On failure *stream is null. A `struct_size` above the library's is refused: the library is older than the header. */
 FASTRNN_API fastrnn_status fastrnn_stream_create(const fastrnn_recurrent* layer, fastrnn_stream** stream);
 /* Null is let pass. */
 FASTRNN_API void fastrnn_stream_free(fastrnn_stream* stream);

@@ -4,8 +4,9 @@
 // GlobalAveragePooling1D, SimpleRNN, LSTM, GRU, Bidirectional, Attention, Dense, Activation; Dropout and SpatialDropout1D
 // do nothing here. float32. Any other layer or setting is refused with its name and place.
 //
-// A file is read whole and checked before anything is made of it: nothing in it is executed, and memory is bounded by
-// its size.
+// A file is read whole and checked before anything is made of it, and nothing in it is executed. Memory is bounded: a few
+// copies of the file, and what its JSON becomes, at most a million values of some 100 bytes for each text in it (header,
+// description of the model, vocabulary). A small file can thus take 50 times its size.
 //
 //   const fastrnn::Model model = fastrnn::Model::load("bidirectional-lstm.safetensors");
 //   float probability;
@@ -43,7 +44,7 @@ class FASTRNN_API ModelStream {
  public:
   struct State;
   explicit ModelStream(std::unique_ptr<State> state);
-  ModelStream(ModelStream&&) noexcept;
+  ModelStream(ModelStream&&) noexcept;  // what is moved from can only be assigned to or destroyed
   ModelStream& operator=(ModelStream&&) noexcept;
   ~ModelStream();
 
@@ -57,7 +58,8 @@ class FASTRNN_API ModelStream {
   std::unique_ptr<State> state_;
 };
 
-// Immutable: any number of threads may run one model at the same time.
+// Immutable: any number of threads may run one model at the same time. Copies share the weights; what is moved from can
+// only be assigned to or destroyed.
 class FASTRNN_API Model {
  public:
   struct State;

@@ -135,7 +135,7 @@ struct RnnCall {
   Workspace<T>* workspace = nullptr;
 };
 template <class T>
-void rnn_forward_pair(const RnnCall<T>& first, const RnnCall<T>& second);
+FASTRNN_API void rnn_forward_pair(const RnnCall<T>& first, const RnnCall<T>& second);
 
 template <class T>
 struct RnnBackwardCall {
@@ -144,6 +144,6 @@ struct RnnBackwardCall {
   RnnGradients<T> gradients;
 };
 template <class T>
-void rnn_backward_pair(const RnnBackwardCall<T>& first, const RnnBackwardCall<T>& second);
+FASTRNN_API void rnn_backward_pair(const RnnBackwardCall<T>& first, const RnnBackwardCall<T>& second);
 
 }  // namespace fastrnn

@@ -359,7 +359,10 @@ std::unique_ptr<Model::State> build_model(const std::string& name, const TensorF
     if (layer) model->layers.push_back(std::move(layer));
     model->widest = std::max(model->widest, flow->width);
   }
-  if (model->layers.empty()) file.refuse("no layers in its metadata");
+  if (layers->items().empty()) file.refuse("no layers in its metadata");
+  if (model->layers.empty())
+    throw ModelError(ModelError::Kind::unsupported,
+                     "[load_model] " + name + ": expected a layer that computes something, got Dropout or InputLayer alone");
   for (const auto& entry : file.tensors())
     if (!used.count(entry.first) && entry.first.rfind("optimizer/", 0) != 0)
       file.refuse("an unknown tensor '" + shown(entry.first) + "'");

@@ -1,6 +1,8 @@
 // fastrnn.h on top of Stream and Model: exceptions become a status and a message.
 #include "fastrnn/fastrnn.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -80,6 +82,19 @@ Index output_size(const fastrnn::Model& model, Index batch, Index steps) {
   return batch * row;
 }
 
+// `in`: features or ids.
+template <class T>
+fastrnn_status run_model(const fastrnn_model* model, const char* name, const T* in, Index batch, Index steps, float* y,
+                         Index y_size) noexcept {
+  return guarded([&] {
+    expect_given("run", "model", model);
+    expect_given("run", name, in);
+    expect_given("run", "y", y);
+    expect_size("y", output_size(model->core, batch, steps), y_size);
+    model->core.run(batch, steps, in, y);
+  });
+}
+
 }  // namespace
 
 extern "C" {
@@ -125,25 +140,38 @@ fastrnn_activation fastrnn_activation_of(fastrnn_activation_kind kind) {
   return {int32_t(kind), standard.alpha, standard.beta};
 }
 
-void fastrnn_recurrent_init(fastrnn_recurrent* layer, fastrnn_cell cell, int64_t inputs, int64_t hidden) {
+void fastrnn_recurrent_init_sized(fastrnn_recurrent* layer, size_t struct_size, fastrnn_cell cell, int64_t inputs,
+                                  int64_t hidden) {
   if (!layer) return;
-  *layer = {};
-  layer->struct_size = sizeof *layer;
-  layer->cell = int32_t(cell);
-  layer->inputs = inputs;
-  layer->hidden = hidden;
-  layer->activation = layer->output_activation = fastrnn_activation_of(FASTRNN_TANH);
-  layer->recurrent_activation = fastrnn_activation_of(FASTRNN_SIGMOID);
+  fastrnn_recurrent made{};
+  made.struct_size = struct_size;
+  made.cell = int32_t(cell);
+  made.inputs = inputs;
+  made.hidden = hidden;
+  made.activation = made.output_activation = fastrnn_activation_of(FASTRNN_TANH);
+  made.recurrent_activation = fastrnn_activation_of(FASTRNN_SIGMOID);
+  std::memset(static_cast<void*>(layer), 0, struct_size);
+  std::memcpy(static_cast<void*>(layer), &made, std::min(struct_size, sizeof made));
 }
 
-fastrnn_status fastrnn_stream_create(const fastrnn_recurrent* layer, fastrnn_stream** stream) {
+fastrnn_status fastrnn_stream_create(const fastrnn_recurrent* given, fastrnn_stream** stream) {
   if (stream) *stream = nullptr;
   return guarded([&] {
-    expect_given("stream", "layer", layer);
+    expect_given("stream", "layer", given);
     expect_given("stream", "stream", stream);
-    if (layer->struct_size != sizeof *layer)
-      fail("stream", "struct_size", "what fastrnn_recurrent_init sets (the program's header is that of the library)",
-           std::to_string(layer->struct_size));
+    // The program's struct ends after the last field of its header's version.
+    constexpr size_t kFirstVersion = offsetof(fastrnn_recurrent, output_activation) + sizeof(fastrnn_activation);
+    size_t size;
+    std::memcpy(&size, given, sizeof size);
+    if (size < kFirstVersion)
+      fail("stream", "struct_size", "what fastrnn_recurrent_init sets", std::to_string(size));
+    if (size > sizeof(fastrnn_recurrent))
+      fail("stream", "struct_size",
+           "at most " + std::to_string(sizeof(fastrnn_recurrent)) + " (the program's header is newer than this library)",
+           std::to_string(size));
+    fastrnn_recurrent copy{};  // fields that the program does not know are zeros
+    std::memcpy(static_cast<void*>(&copy), given, size);
+    const fastrnn_recurrent* layer = &copy;
     if (layer->cell < 0 || layer->cell >= fastrnn::kCells)
       fail("stream", "cell", "a known cell", std::to_string(layer->cell));
     constexpr int64_t kMost = int64_t(1) << 28;  // no product of sizes overflows
@@ -226,24 +254,12 @@ fastrnn_status fastrnn_model_output_rows(const fastrnn_model* model, int64_t ste
 
 fastrnn_status fastrnn_model_run(const fastrnn_model* model, const float* x, int64_t batch, int64_t steps, float* y,
                                  int64_t y_size) {
-  return guarded([&] {
-    expect_given("run", "model", model);
-    expect_given("run", "x", x);
-    expect_given("run", "y", y);
-    expect_size("y", output_size(model->core, batch, steps), y_size);
-    model->core.run(batch, steps, x, y);
-  });
+  return run_model(model, "x", x, batch, steps, y, y_size);
 }
 
 fastrnn_status fastrnn_model_run_ids(const fastrnn_model* model, const int32_t* ids, int64_t batch, int64_t steps,
                                      float* y, int64_t y_size) {
-  return guarded([&] {
-    expect_given("run", "model", model);
-    expect_given("run", "ids", ids);
-    expect_given("run", "y", y);
-    expect_size("y", output_size(model->core, batch, steps), y_size);
-    model->core.run(batch, steps, ids, y);
-  });
+  return run_model(model, "ids", ids, batch, steps, y, y_size);
 }
 
 fastrnn_status fastrnn_model_encode(const fastrnn_model* model, const char* text, int32_t* ids, int64_t ids_size) {

@@ -166,7 +166,7 @@ class _Loader:
         self.folded += size
         if self.folded > self.max_bytes:
             raise node.error(f"expected at most {self.max_bytes} bytes of constants, got {self.folded}")
-        self.constants.update(zip([name or "" for name in node.outputs], results, strict=False))
+        self.constants.update((name, result) for name, result in zip(node.outputs, results, strict=False) if name)
         return None
 
     def _read_later(self, steps: list[tuple[Node, Runner]], outputs: dict[str, Value]) -> dict[str, Array]:

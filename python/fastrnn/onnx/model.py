@@ -101,10 +101,18 @@ class Model:
             for name in step.last:
                 gone = values.pop(name, None)
                 held -= 0 if gone is None else gone.nbytes
-        return {name: np.ascontiguousarray(values[name]).reshape(values[name].shape) for name in self.outputs}
+        kept = [*self._constants.values(), *(value for value in inputs.values() if isinstance(value, np.ndarray))]
+        return {name: _own(values[name], kept) for name in self.outputs}
 
     def __repr__(self) -> str:
         return f"<onnx.Model name={self.name} inputs={list(self.inputs)} outputs={list(self.outputs)}>"
+
+
+def _own(result: Array, kept: list[Array]) -> Array:
+    """A contiguous array that shares nothing with the model's constants or the caller's inputs."""
+    if any(np.may_share_memory(result, other) for other in kept):
+        return result.copy()
+    return np.ascontiguousarray(result).reshape(result.shape)
 
 
 def _as_input(name: str, value: Value, given: Any) -> Array:

@@ -54,8 +54,11 @@ class Node:
         ):
             if not low <= len(names) <= high:
                 raise self.error(f"{what}: expected {low} to {high}, got {len(names)}")
-        for name, formal in zip(self.inputs, schema.inputs, strict=False):
-            if not name and formal.option == onnx.defs.OpSchema.FormalParameterOption.Single:
+        last = schema.inputs[-1:]
+        variadic = bool(last) and last[0].option == onnx.defs.OpSchema.FormalParameterOption.Variadic
+        formals = [*schema.inputs, *last * (len(self.inputs) if variadic else 0)]
+        for name, formal in zip(self.inputs, formals, strict=False):
+            if not name and formal.option != onnx.defs.OpSchema.FormalParameterOption.Optional:
                 raise self.error(f"{formal.name}: expected an input (it is not optional), got none")
         self.attributes = self._attributes(proto, schema, folder)
 

@@ -143,7 +143,7 @@ class _Recurrent:
             raise self.node.error(f"X: expected {expected}, got {x.dtype} {x.shape}")
         if self.batch_first:
             x = x.transpose(1, 0, 2)
-            h0, c0 = (None if s is None or s.ndim != 3 else s.transpose(1, 0, 2) for s in (h0, c0))
+            h0, c0 = (s if s is None or s.ndim != 3 else s.transpose(1, 0, 2) for s in (h0, c0))
         steps, batch, _ = x.shape
         weights = self._weights(w, r, b) if self.packed is None else self.packed
         count, hidden = len(self.directions), r.shape[-1]

@@ -67,7 +67,10 @@ def _range(node: Node, start: Array, limit: Array, delta: Array) -> Any:
     first, last, step = (a.reshape(()).item() for a in (start, limit, delta))
     if step == 0 or not np.isfinite([first, last, step]).all():
         raise node.error(f"delta: expected a number other than 0, got {step}")
-    count = max(0, int(np.ceil((last - first) / step)))
+    count = (last - first) / step
+    if not np.isfinite(count):
+        raise node.error(f"limit: expected a countable range, got {first} to {last} in steps of {step}")
+    count = max(0, int(np.ceil(count)))
     node.room((count,), start.dtype)
     return (first + step * np.arange(count)).astype(start.dtype)
 
@@ -294,9 +297,10 @@ def _cumsum(node: Node, x: Array, axis: Array) -> Any:
     along = _axis(node, int(axis.reshape(())), x.ndim)
     if node.attributes["reverse"]:
         x = np.flip(x, along)
+    if node.attributes["exclusive"]:  # moved on by one: to subtract afterwards would round, and inf - inf is NaN
+        before = np.insert(x, 0, 0, axis=along)
+        x = np.take(before, np.arange(x.shape[along]), axis=along)
     total = np.cumsum(x, axis=along, dtype=x.dtype)
-    if node.attributes["exclusive"]:
-        total = total - x
     return np.flip(total, along) if node.attributes["reverse"] else total
 
 
