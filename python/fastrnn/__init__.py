@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import constraints as constraints
     from . import datasets as datasets
     from . import functional as functional
+    from . import inference as inference
     from . import initializers as initializers
     from . import keras as keras
     from . import layers as layers
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {
-    "activations", "backend", "callbacks", "cli", "constraints", "datasets", "functional", "initializers", "layers",
-    "losses", "metrics", "models", "native", "optimizers", "preprocessing", "reference", "regularizers", "reports",
-    "runtime", "saving", "streaming", "training", "utils", "zoo",
+    "activations", "backend", "callbacks", "cli", "constraints", "datasets", "functional", "inference", "initializers",
+    "layers", "losses", "metrics", "models", "native", "optimizers", "preprocessing", "reference", "regularizers",
+    "reports", "runtime", "saving", "streaming", "training", "utils", "zoo",
 }  # fmt: skip
 # They need a package that may not be there: not part of `import *`.
 _EXTRAS = {"keras", "onnx", "sklearn", "torch"}

@@ -184,7 +184,10 @@ def _read(
     if os.path.isdir(path):
         _refuse(op, path, "a folder")
     if suffix in _FOREIGN:
-        _refuse(op, path, f"a {suffix} file (load it in the program that wrote it and use set_weights)")
+        words = (
+            "fastrnn.load_keras reads it" if suffix == ".keras" else "load it where it was written, and use set_weights"
+        )
+        _refuse(op, path, f"a {suffix} file ({words})")
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -27,12 +27,13 @@ _known_numbers = lru_cache(maxsize=64)(_numbers)
 
 def activation_id(op: str, argument: str, spec: Spec) -> tuple[int, float, float]:
     """The core's number of an activation, with alpha and beta."""
-    # only what nothing else is equal to: True is not a number here, but equal to 1
-    known = (
-        spec is None or type(spec) is str or (type(spec) is Activation and type(spec.alpha) is type(spec.beta) is float)
-    )
+    # kept is only what nothing else is equal to: True, which is no number here, is equal to 1
     try:
-        return _known_numbers(spec) if known else _numbers(spec)
+        if spec is None or type(spec) is str:
+            return _known_numbers(spec)
+        if type(spec) is Activation and type(spec.alpha) is type(spec.beta) is float:
+            return _known_numbers(spec)
+        return _numbers(spec)
     except (TypeError, ValueError) as error:
         raise type(error)(f"[{op}] {argument}: " + str(error).split(": ", 1)[-1]) from None
 

@@ -1,7 +1,7 @@
 """ONNX: `export` writes a Sequential as an .onnx file, `load` runs one on the kernels, `backend` is an onnx.backend.
 
 Needs the extra `onnx`. The gate orders are in gates.py, the activations' names in activations.py; what is exported and
-what is run, operator by operator, is in docs/onnx.md.
+what is run, operator by operator, is on the page on ONNX of the documentation.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class _Loader:
         """What runs the node, or None if its results are known now."""
         if proto.domain not in ("", "ai.onnx") or proto.op_type not in OPERATORS:
             name = f"{proto.domain}.{proto.op_type}" if proto.domain not in ("", "ai.onnx") else proto.op_type
-            raise Unsupported(f"[onnx] {place}: expected a supported operator (docs/onnx.md lists them), got {name}")
+            raise Unsupported(f"[onnx] {place}: expected a supported operator (see the page on ONNX), got {name}")
         if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in proto.attribute):
             raise Unsupported(f"[onnx] {place}: expected attributes without graphs")
         for name in proto.input:

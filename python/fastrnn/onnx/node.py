@@ -54,9 +54,9 @@ class Node:
         ):
             if not low <= len(names) <= high:
                 raise self.error(f"{what}: expected {low} to {high}, got {len(names)}")
-        last = schema.inputs[-1:]
-        variadic = bool(last) and last[0].option == onnx.defs.OpSchema.FormalParameterOption.Variadic
-        formals = [*schema.inputs, *last * (len(self.inputs) if variadic else 0)]
+        formals = list(schema.inputs)
+        if formals and formals[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic:
+            formals += [formals[-1]] * len(self.inputs)
         for name, formal in zip(self.inputs, formals, strict=False):
             if not name and formal.option != onnx.defs.OpSchema.FormalParameterOption.Optional:
                 raise self.error(f"{formal.name}: expected an input (it is not optional), got none")
