@@ -275,3 +275,16 @@ def test_sparse_and_repeated() -> None:
     model = relu()
     model.graph.input.append(model.graph.input[0])
     refused(model, r"input 'x': expected a name of its own, got it twice")
+
+
+def test_tensors_that_share_a_file_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(2**16))
+    model = graph_model([helper.make_node("Relu", ["x"], ["y"])], {"x": np.zeros(3, np.float32)}, ["y"])
+    for index in range(50):
+        tensor = model.graph.initializer.add(name=f"w{index}", data_type=1, dims=[2**14], data_location=1)
+        tensor.external_data.add(key="location", value="w.bin")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert fastrnn.onnx.load(path).outputs
+    with pytest.raises(ValueError, match=r"initializer 'w1': expected no more than the 65536 bytes of max_bytes"):
+        fastrnn.onnx.load(path, max_bytes=2**16)

@@ -458,9 +458,14 @@ def test_default_device_elsewhere(dropout: float, packed: bool) -> None:
 def test_batch_sizes_that_do_not_fit() -> None:
     _, ours = pair("LSTM")
     data = torch.randn(5, I, dtype=torch.float64)
-    for sizes in ([2, 1, 2], [3, 1], [3, 3], [3, 3, -1]):
-        with pytest.raises((ValueError, RuntimeError), match=r"batch_size"):
-            ours(PackedSequence(data, torch.tensor(sizes)))
+    zeros = torch.zeros(1, 3, H, dtype=torch.float64)
+    for sizes in ([2, 1, 2], [3, 1], [3, 3], [3, 3, -1], []):
+        given = PackedSequence(data, torch.tensor(sizes, dtype=torch.int64))
+        for hx in (None, (zeros, zeros)) if sizes[:1] == [3] else (None,):
+            with pytest.raises(
+                ValueError, match=r"\[PackedSequence\] input: expected batch_sizes that never grow.* got \["
+            ):
+                ours(given, hx)
 
 
 def test_checkpointing_by_torch() -> None:
@@ -550,6 +555,18 @@ def test_tracing_scripting_and_exporting_give_torch() -> None:
             torch.jit.script(nn.Sequential(copy.deepcopy(ours)))[0],
         ):
             torch.testing.assert_close(made(x)[0], expected)
+
+
+@cells
+def test_fx_is_refused_before_anything_is_changed(cell: str) -> None:
+    _, ours = pair(cell)
+    model = nn.Sequential(ours)
+    with pytest.raises(TypeError, match=rf"\[{cell}\] input: expected tensors .*restore.* got a Proxy of torch.fx"):
+        torch.fx.symbolic_trace(model)
+    assert all(isinstance(w, nn.Parameter) for w in ours._flat_weights)
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    expected = model(x)[0]
+    torch.testing.assert_close(torch.fx.symbolic_trace(ft.restore(model))(x)[0], expected, rtol=1e-12, atol=1e-12)
 
 
 ERRORS = {
@@ -750,6 +767,16 @@ def test_layers_that_pytorch_has_not_are_named() -> None:
         ft.to_layers(nn.LSTM(2, 3, proj_size=2))
     with pytest.raises(ValueError, match="got bfloat16"):
         ft.to_layers(nn.LSTM(2, 3, dtype=torch.bfloat16))
+
+
+def test_layers_and_the_meta_device() -> None:
+    with pytest.raises(ValueError, match=r"\[to_layers\] module: expected weights with values, got .* device meta"):
+        ft.to_layers(nn.LSTM(2, 3, device="meta"))
+    layer = built("LSTM")
+    with torch.device("meta"):
+        module = ft.from_layers(layer)
+    x = torch.randn(2, 5, 4)
+    np.testing.assert_allclose(module(x)[0].detach().numpy(), layer(x.numpy()), rtol=0, atol=1e-6)
 
 
 def test_results_do_not_depend_on_threads() -> None:

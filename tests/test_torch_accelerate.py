@@ -317,6 +317,19 @@ def test_nothing_is_replaced_where_a_class_cannot_be_derived_from() -> None:
     assert type(model[1]) is Final
 
 
+def test_a_class_that_refuses_attributes() -> None:
+    class Sealed(nn.LSTM):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if "sealed" in self.__dict__:
+                raise AttributeError(f"{name} cannot be set")
+            super().__setattr__(name, value)
+
+    model = nn.Sequential(nn.GRU(3, 4), Sealed(4, 4))
+    model[1].__dict__["sealed"] = True
+    assert [isinstance(m, ft.modules.Kernels) for m in ft.accelerate(model)] == [True, True]
+    assert [type(m) for m in ft.restore(model)] == [nn.GRU, Sealed]
+
+
 def test_an_accelerated_model_moves_to_other_dtypes() -> None:
     model = ft.accelerate(nn.LSTM(3, 4))
     x = torch.randn(5, 2, 3)

@@ -100,12 +100,21 @@ class _Loader:
         graph = self.graph
         if graph.sparse_initializer:
             raise Unsupported("[onnx.load] sparse_initializer: expected dense tensors, got sparse ones")
+        held, files = 0, set[str]()
         for tensor in graph.initializer:
             self._define(tensor.name, f"initializer {tensor.name!r}")
             try:
                 self.constants[tensor.name] = to_array(tensor, self.folder)
             except ValueError as error:
                 raise ValueError(f"[onnx.load] initializer {tensor.name!r}: {error}") from None
+            # many tensors may name the same bytes of one file
+            held += self.constants[tensor.name].nbytes
+            files |= {entry.value for entry in tensor.external_data if entry.key == "location"}
+            if held > self.max_bytes and held > self._there(files):
+                raise ValueError(
+                    f"[onnx.load] initializer {tensor.name!r}: expected no more than the {self.max_bytes} bytes of "
+                    f"max_bytes, or than there are in the model's files, got {held} up to here"
+                )
         inputs: dict[str, Value] = {}
         for entry in graph.input:
             if entry.name in inputs:
@@ -131,6 +140,10 @@ class _Loader:
             _with_last(steps, set(outputs)), self.max_bytes,
             {entry.key: entry.value for entry in self.model.metadata_props},
         )  # fmt: skip
+
+    def _there(self, files: set[str]) -> int:
+        sizes = (os.path.getsize(os.path.join(self.folder or "", name)) for name in files)
+        return int(self.model.ByteSize()) + sum(sizes)
 
     def _define(self, name: str, place: str) -> None:
         if not name:

@@ -37,7 +37,7 @@ def to_layers(module: nn.Module, *, return_sequences: bool = True) -> list[L.Lay
         return_sequences: of the last layer; False gives its final h (of both directions, concatenated).
 
     Raises:
-        TypeError: another module. ValueError: projections, or a dtype other than float32 and float64.
+        TypeError: another module. ValueError: projections, a dtype other than float32 and float64, or no values (meta).
     """
     op = "to_layers"
     kind = next((plain for plain in _LAYERS if isinstance(module, plain)), None)
@@ -50,6 +50,8 @@ def to_layers(module: nn.Module, *, return_sequences: bool = True) -> list[L.Lay
     dtype = str(weights[0][0].dtype).removeprefix("torch.")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"[{op}] module: expected float32 or float64 weights, got {dtype}")
+    if any(w.is_meta for given in weights for w in given):
+        raise ValueError(f"[{op}] module: expected weights with values, got weights on the device meta")
     options = {"activation": module.nonlinearity} if isinstance(module, nn.RNN) else {}
     directions = 2 if module.bidirectional else 1
     result: list[L.Layer] = []
@@ -91,7 +93,9 @@ def from_layers(layers: L.Layer | Iterable[L.Layer]) -> RNN | LSTM | GRU:
     kernel = first.get_weights()[0]
     module = kind(
         kernel.shape[0], first.units, num_layers=len(parts), bias=first.use_bias, batch_first=True, dropout=rate,
-        bidirectional=len(parts[0]) == 2, dtype=torch.float64 if first.dtype == "float64" else torch.float32, **options,
+        bidirectional=len(parts[0]) == 2, dtype=torch.float64 if first.dtype == "float64" else torch.float32,
+        device="cpu",  # whatever the default device is: on "meta" the weights would be lost
+        **options,
     )  # fmt: skip
     with torch.no_grad():
         directions = [direction for part in parts for direction in part]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
 from .autograd import Layer, Recurrence, array, intercepted, run
@@ -32,6 +33,10 @@ class Kernels(nn.RNNBase):
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As that of torch.nn: `input` (T, B, I), (B, T, I) with batch_first, (T, I) or a PackedSequence."""
         weights = self.all_weights
+        if isinstance(input, Proxy) or isinstance(weights[0][0], Proxy):
+            # torch.nn's forward would fail as well, and leave the proxies in the module
+            expected = "tensors (fastrnn.torch.restore(model) before torch.fx, for which torch.nn's layers are leaves)"
+            raise TypeError(f"[{type(self).__name__}] input: expected {expected}, got a Proxy of torch.fx")
         states = _states(hx)
         if not _suits(self, input, hx, states, weights):
             if isinstance(input, PackedSequence) and not self.proj_size:

@@ -26,7 +26,7 @@ class Places(NamedTuple):
     def of(cls, batch_sizes: Tensor, rows: int) -> Places:
         """batch_sizes (T,): the sequences that have a step t, as in a PackedSequence of so many rows."""
         sizes = batch_sizes.numpy()
-        if np.any(sizes[1:] > sizes[:-1]) or sizes[-1] < 0 or sizes.sum() != rows:
+        if not sizes.size or np.any(sizes[1:] > sizes[:-1]) or sizes[-1] < 0 or sizes.sum() != rows:
             expected = f"batch_sizes that never grow and are {rows} together, as many as its rows"
             raise ValueError(f"[PackedSequence] input: expected {expected}, got {sizes.tolist()}")
         valid = np.arange(sizes[0]) < sizes[:, None]

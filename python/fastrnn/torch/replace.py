@@ -62,7 +62,7 @@ def accelerate(model: M, *, strict: bool = False) -> M:
     if refused and (strict or not (found or done)):
         raise ValueError(f"[accelerate] {'; '.join(refused)}")
     for module, fast in found:
-        module.__class__ = fast
+        _become(module, fast)
     if refused:
         warnings.warn(f"[accelerate] left as they are: {'; '.join(refused)}", stacklevel=2)
     return model
@@ -89,8 +89,13 @@ def restore(model: M) -> M:
             classes.append((module, plain))
     for module, plain in classes:
         module.__dict__.pop("_frozen", None)
-        module.__class__ = plain
+        _become(module, plain)
     return model
+
+
+def _become(module: nn.Module, cls: type) -> None:
+    """Past a __setattr__ of a user's class: one that raises would leave half a model replaced."""
+    object.__setattr__(module, "__class__", cls)
 
 
 def _kind(module: nn.Module) -> str:
