@@ -376,6 +376,13 @@ def test_results_are_the_caller_s_own() -> None:
     again = model.run({"x": x})
     np.testing.assert_array_equal(again["y"], 2 * a)
     np.testing.assert_array_equal(x, np.ones((2, 3)))
+    flat = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Flatten", ["y"], ["z"])]
+    both = fastrnn.onnx.load(graph_model(flat, {"x": x}, ["y", "z"])).run({"x": memoryview(x)})
+    both["y"][:] = 7
+    np.testing.assert_array_equal(both["z"], x)
+    same = fastrnn.onnx.load(graph_model([helper.make_node("Identity", ["x"], ["y"])], {"x": x}, ["y"]))
+    same(memoryview(x))[:] = 7
+    np.testing.assert_array_equal(x, np.ones((2, 3)))
 
 
 def test_an_unnamed_result_is_no_input() -> None:
@@ -425,3 +432,43 @@ def test_a_range_without_end_is_refused() -> None:
     node = helper.make_node("Range", ["a", "b", "c"], ["y"])
     with pytest.raises(ValueError, match=r"expected a (countable range|result of at most)"):
         fastrnn.onnx.load(graph_model([node], {}, ["y"], {k: np.asarray(v) for k, v in given.items()}))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "step"), [(-100, -1000, -1), (100, -100, -2), (2, -100, -1), (-1, 0, -1), (-100, 3, 1)]
+)
+def test_slices_beyond_the_ends(start: int, end: int, step: int) -> None:
+    x = np.arange(5, dtype=np.float32)
+    given = {"s": np.array([start]), "e": np.array([end]), "a": np.array([0]), "t": np.array([step])}
+    model = graph_model([helper.make_node("Slice", ["x", "s", "e", "a", "t"], ["y"])], {"x": x}, ["y"], given)
+    np.testing.assert_array_equal(fastrnn.onnx.load(model)(x), run_runtime(model, {"x": x})[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted", "result"),
+    [((0, 5, 2, 3), [0, 0, -1], (0, 5, 6)), ((4, 0, 6), [0, 0, -1], (4, 0, 6)), ((0, 3), [-1, 3], (0, 3))],
+)
+def test_reshaping_nothing(shape: tuple[int, ...], wanted: list[int], result: tuple[int, ...]) -> None:
+    x = np.zeros(shape, np.float32)
+    node = helper.make_node("Reshape", ["x", "s"], ["y"])
+    assert fastrnn.onnx.load(graph_model([node], {"x": x}, ["y"], {"s": np.array(wanted)}))(x).shape == result
+
+
+def test_the_attribute_of_an_old_top_k() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    model = graph_model([helper.make_node("TopK", ["x"], ["y", "i"], k=2)], {"x": x}, ["y"], {}, 9)
+    np.testing.assert_array_equal(fastrnn.onnx.load(model)(x), run_runtime(model, {"x": x})[0])
+
+
+def test_uneven_parts_are_refused_where_onnx_has_none() -> None:
+    x = np.zeros((2, 3), np.float32)
+    model = graph_model([helper.make_node("Split", ["x"], ["y", "z"], axis=1)], {"x": x}, ["y", "z"], {}, 13)
+    with pytest.raises(ValueError, match=r"\(Split, 1 of 1\): split: expected 2 equal parts of 3"):
+        fastrnn.onnx.load(model)(x)
+
+
+def test_an_extent_below_zero_is_open() -> None:
+    x = np.ones((2, 3), np.float32)
+    model = graph_model([helper.make_node("Relu", ["x"], ["y"])], {"x": x}, ["y"])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    assert fastrnn.onnx.load(model)(x).shape == (2, 3)

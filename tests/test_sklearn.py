@@ -389,3 +389,32 @@ def test_a_text_without_known_words() -> None:
     assert np.isfinite(model.predict_proba(["", "zzz"])).all()
     with pytest.raises(NotFittedError):
         clone(model).predict(["good"])
+
+
+def test_targets_far_from_zero_in_float32() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 8, 2)).astype(np.float32)
+    f = X.astype(np.float64).mean(axis=(1, 2))
+    scores = [
+        RNNRegressor(epochs=15, random_state=0).fit(X, y).score(X, y) for y in (10 * f, 1.7e9 + 10 * f, 1e5 + 0.1 * f)
+    ]
+    np.testing.assert_allclose(scores[1:], scores[0], atol=1e-3)
+    assert scores[0] > 0.9
+    with pytest.raises(ValueError, match=r"\[RNNRegressor\] y: expected numbers that float32 can hold"):
+        RNNRegressor(epochs=1).fit(X, f * 1e40)
+
+
+@pytest.mark.parametrize("weight", [np.nan, -1.0, np.inf])
+def test_class_weights_that_are_none(weight: float) -> None:
+    X, y = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
+    with pytest.raises(ValueError, match=r"\[RNNClassifier\] class_weight: expected finite numbers >= 0"):
+        RNNClassifier(epochs=1, class_weight={0: weight, 1: 1, 2: 1}).fit(X, y)
+
+
+def test_a_fit_that_fails_leaves_the_classes_of_the_model_that_is_there() -> None:
+    X = np.random.default_rng(0).normal(size=(30, 4))
+    model = RNNClassifier(epochs=1, random_state=0).fit(X, np.arange(30) % 3)
+    with pytest.raises(ValueError, match="epochs"):
+        model.set_params(epochs=0).fit(X, np.arange(30) % 5)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.predict_proba(X).shape == (30, 3)

@@ -379,7 +379,10 @@ def restore(model: Any, path: str | os.PathLike[str]) -> dict[str, str]:
     for key, array in tensors.items():
         parts = key.split("/")
         if parts[0] == _OPTIMIZER:
-            renamed["/".join([_OPTIMIZER, names["/".join(parts[1:-1])], parts[-1]])] = array
+            ours = names.get("/".join(parts[1:-1]))
+            if ours is None:
+                _refuse(op, path, f"the optimizer tensor {key!r} of a weight that the file has not")
+            renamed["/".join([_OPTIMIZER, ours, parts[-1]])] = array
     _restore_optimizer(op, path, model, renamed, header["config"].get("optimizer_state"))
     extra: dict[str, str] = header["extra"]
     return extra

@@ -50,7 +50,7 @@ class FastRNNBackend(Backend):
             return False
         try:
             load(model)
-        except Unsupported:
+        except (Unsupported, ValueError):
             return False
         return True
 

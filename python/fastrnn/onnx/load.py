@@ -55,11 +55,11 @@ def _read(source: Any) -> tuple[ModelProto, str | None]:
         if isinstance(path, bytes) or "\0" in path:
             raise ValueError(f"[onnx.load] source: expected a path without null bytes, got {path!r}")
         with open(path, "rb") as file:
-            data = file.read(_LARGEST_FILE + 1)
-        if len(data) > _LARGEST_FILE:
-            raise ValueError(
-                "[onnx.load] source: expected a file of less than 2 GB (protobuf's limit), got a larger one"
-            )
+            if os.fstat(file.fileno()).st_size > _LARGEST_FILE:
+                raise ValueError(
+                    "[onnx.load] source: expected a file of less than 2 GB (protobuf's limit), got a larger one"
+                )
+            data = file.read()
         folder = os.path.dirname(os.path.abspath(path))
     else:
         raise TypeError(f"[onnx.load] source: expected a path, bytes or a ModelProto, got {type(source).__name__}")
@@ -142,7 +142,8 @@ class _Loader:
         )  # fmt: skip
 
     def _there(self, files: set[str]) -> int:
-        sizes = (os.path.getsize(os.path.join(self.folder or "", name)) for name in files)
+        paths = {os.path.realpath(os.path.join(self.folder or "", name)) for name in files}
+        sizes = (os.path.getsize(path) for path in paths)
         return int(self.model.ByteSize()) + sum(sizes)
 
     def _define(self, name: str, place: str) -> None:
@@ -215,5 +216,8 @@ def _value(what: str, entry: Any) -> Value:
             raise Unsupported(f"[onnx.load] {what} {entry.name!r}: {error}") from None
     if not tensor.HasField("shape"):
         return Value(dtype, None)
-    extents = [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim]
+    # some writers say -1 for an extent that is open
+    extents = [
+        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (d.dim_param or None) for d in tensor.shape.dim
+    ]
     return Value(dtype, tuple(extents))

@@ -83,9 +83,10 @@ class Model:
             if name not in self.inputs:
                 raise ValueError(f"[onnx.run] inputs: expected {', '.join(self.inputs)}, got {name!r}")
         values: dict[str, Array] = dict(self._constants)
+        given: dict[str, Array] = {}
         for name, value in self.inputs.items():
             if name in inputs:
-                values[name] = _as_input(name, value, inputs[name])
+                values[name] = given[name] = _as_input(name, value, inputs[name])
             elif name not in self._defaults:
                 raise ValueError(f"[onnx.run] {name}: expected an array, got none")
         held = 0
@@ -101,15 +102,17 @@ class Model:
             for name in step.last:
                 gone = values.pop(name, None)
                 held -= 0 if gone is None else gone.nbytes
-        kept = [*self._constants.values(), *(value for value in inputs.values() if isinstance(value, np.ndarray))]
-        return {name: _own(values[name], kept) for name in self.outputs}
+        own: dict[str, Array] = {}
+        for name in self.outputs:
+            own[name] = _own(values[name], [*self._constants.values(), *given.values(), *own.values()])
+        return own
 
     def __repr__(self) -> str:
         return f"<onnx.Model name={self.name} inputs={list(self.inputs)} outputs={list(self.outputs)}>"
 
 
 def _own(result: Array, kept: list[Array]) -> Array:
-    """A contiguous array that shares nothing with the model's constants or the caller's inputs."""
+    """A contiguous array that shares nothing with these: the model's constants, the caller's inputs, other results."""
     if any(np.may_share_memory(result, other) for other in kept):
         return result.copy()
     return np.ascontiguousarray(result).reshape(result.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -89,15 +90,18 @@ def _size(node: Node, x: Array) -> Any:
 @operator("Reshape")
 def _reshape(node: Node, x: Array, shape: Array) -> Any:
     wanted = _integers(node, "shape", shape) or []
+    copied: list[int] = []
     if not node.attributes.get("allowzero"):
+        copied = [k for k, extent in enumerate(wanted) if extent == 0]
         if any(extent == 0 and k >= x.ndim for k, extent in enumerate(wanted)):
             raise node.error(f"shape: expected a 0 where the input has an axis, got {wanted}")
         wanted = [x.shape[k] if extent == 0 else extent for k, extent in enumerate(wanted)]
     if any(extent < -1 for extent in wanted) or wanted.count(-1) > 1:
         raise node.error(f"shape: expected extents >= 0 and at most one -1, got {wanted}")
-    if -1 in wanted and x.size == 0:  # NumPy cannot tell what is left of nothing
-        rest = [extent for extent in wanted if extent != -1]
-        wanted = [0 if extent == -1 and 0 not in rest else 0 if extent == -1 else extent for extent in wanted]
+    if -1 in wanted and x.size == 0:  # NumPy cannot tell what is left of nothing: what is left of the axes not copied
+        left = math.prod(extent for k, extent in enumerate(x.shape) if k not in copied)
+        rest = math.prod(extent for k, extent in enumerate(wanted) if k not in copied and extent != -1)
+        wanted = [(left // rest if rest else 0) if extent == -1 else extent for extent in wanted]
     try:
         return x.reshape(wanted)
     except ValueError:
@@ -159,6 +163,9 @@ def _split(node: Node, x: Array, sizes: Array | None = None) -> Any:
     axis = _axis(node, node.attributes["axis"], x.ndim)
     given, count = _integers(node, "split", sizes), len(node.outputs)
     if given is None:
+        uneven = node.version < 18 and x.shape[axis] % count
+        if uneven or node.attributes.get("num_outputs") not in (None, count):
+            raise node.error(f"split: expected {count} equal parts of {x.shape[axis]}, one for each output")
         wide = -(-x.shape[axis] // count)
         given = [max(0, min(wide, x.shape[axis] - wide * k)) for k in range(count)]
     if len(given) != count or sum(given) != x.shape[axis] or min(given) < 0:
@@ -181,6 +188,8 @@ def _slice(node: Node, x: Array, *inputs: Any) -> Any:
             raise node.error("steps: expected integers other than 0, got 0")
         # a negative end beyond the start means everything down to the first, which None says in Python
         stop = None if step < 0 and end < -x.shape[axis] else end
+        if step < 0 and x.shape[axis]:  # a start before the first is the first, where Python has nothing to take
+            start = max(start, -x.shape[axis])
         index[axis] = slice(start, stop, step)
     return x[tuple(index)]
 
@@ -305,8 +314,9 @@ def _cumsum(node: Node, x: Array, axis: Array) -> Any:
 
 
 @operator("TopK")
-def _top_k(node: Node, x: Array, k: Array) -> Any:
-    axis, count = _axis(node, node.attributes["axis"], x.ndim), int(k.reshape(()))
+def _top_k(node: Node, x: Array, k: Array | None = None) -> Any:
+    axis = _axis(node, node.attributes["axis"], x.ndim)
+    count = int(k.reshape(())) if k is not None else int(node.attributes["k"])  # an attribute before opset 10
     if not 0 <= count <= x.shape[axis]:
         raise node.error(f"K: expected 0 to {x.shape[axis]}, got {count}")
     largest = node.attributes.get("largest", 1)

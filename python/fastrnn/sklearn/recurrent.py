@@ -48,7 +48,7 @@ _PARAMETERS = """
         Features of a step in 2-D input.
     dtype : {{"auto", "float32", "float64"}}, default="auto"
         Precision of the network. "auto" is that of X in `fit`: float32 for a float32 array, float64 for anything else.
-        float32 takes half the memory and less time.
+        float32 takes half the memory, and twice as many of its numbers fit a vector.
 {weight}    random_state : int, RandomState or None, default=None
         Initial weights, order of the samples, dropout, validation split.
     verbose : int, default=0
@@ -224,14 +224,21 @@ class RNNRegressor(RegressorMixin, _Recurrent):  # type: ignore[misc]
         y = (y - mean) / scale
         self._train(lambda: self._build(array, y.shape[1], None), array, y, weight, self.loss, None)
         kernel, bias = self.model_.layers[-1].weights
-        kernel.assign(kernel.value * scale)
-        bias.assign(bias.value * scale + mean)
+        # float64, which the model may not be: targets far from 0 (times, say) differ in digits that float32 has not
+        offset = bias.value.astype(np.float64) * scale + mean
+        with np.errstate(over="ignore"):
+            folded = (kernel.value * scale).astype(kernel.value.dtype), offset.astype(bias.value.dtype)
+        if not all(np.isfinite(value).all() for value in folded):
+            raise ValueError(f"[RNNRegressor] y: expected numbers that {bias.value.dtype} can hold, got larger ones")
+        kernel.assign(folded[0])
+        bias.assign(folded[1])
+        self._offset = offset
         return self
 
     def predict(self, X: Any) -> Array:
         """The targets of each sample, of the shape of y, float64."""
         check_is_fitted(self)
-        y = self._outputs(self._read(X, fitting=False)).astype(np.float64)
+        y = self._outputs(self._read(X, fitting=False), last_bias=False).astype(np.float64) + self._offset
         return y[:, 0] if self._flat else y
 
     def __sklearn_tags__(self) -> Any:

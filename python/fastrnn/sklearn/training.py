@@ -97,11 +97,14 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         given.learning_rate = checks.number(type(self).__name__, "learning_rate", self.learning_rate, "positive")
         return given
 
-    def _outputs(self, X: Array) -> Array:
-        """The model's outputs. The layers keep their last mask, so each call runs copies of them: threads may share the
-        estimator."""
+    def _outputs(self, X: Array, *, last_bias: bool = True) -> Array:
+        """The model's outputs, with or without the bias of its last layer. The layers keep their last mask, so each
+        call runs copies of them: threads may share the estimator."""
         model = copy.copy(self.model_)
         model.layers = [copy.copy(layer) for layer in model.layers]
+        if not last_bias:
+            last: Any = model.layers[-1]
+            last.bias = None
         outputs: Array = model.predict(X, batch_size=_PREDICTION_BATCH, verbose=0)
         return outputs
 
@@ -124,8 +127,10 @@ class TrainedClassifier(ClassifierMixin, Trained):  # type: ignore[misc]
         weight = self._weights(array, sample_weight)
         if self.class_weight is not None:
             balance = compute_sample_weight(self.class_weight, y)
+            if not np.all(np.isfinite(balance) & (balance >= 0)):
+                raise ValueError(f"[{op}] class_weight: expected finite numbers >= 0, got {self.class_weight!r}")
             weight = balance if weight is None else weight * balance
-        self.classes_, index = np.unique(y, return_inverse=True)
+        classes, index = np.unique(y, return_inverse=True)
         if weight is not None:
             keep = weight > 0
             array, index, weight = array[keep], index[keep], weight[keep]
@@ -134,10 +139,11 @@ class TrainedClassifier(ClassifierMixin, Trained):  # type: ignore[misc]
             raise ValueError(
                 f"[{op}] y: expected samples of at least 2 classes with a weight above 0, got {present} class"
             )
-        binary = len(self.classes_) == 2
-        outputs, activation = (1, "sigmoid") if binary else (len(self.classes_), "softmax")
+        binary = len(classes) == 2
+        outputs, activation = (1, "sigmoid") if binary else (len(classes), "softmax")
         loss = "binary_crossentropy" if binary else "sparse_categorical_crossentropy"
         self._train(lambda: self._build(array, outputs, activation), array, index, weight, loss, index)
+        self.classes_ = classes  # after training: a fit that fails leaves those of the model that is there
         return self
 
     def predict_proba(self, X: Any) -> Array:
