@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import __version__, reports, zoo
+from . import reports, zoo
 from .datasets import NAMES, Corpus, load
 from .datasets.text import TextEncoder
 from .experiment import Interrupted, Result, open_trained, run
@@ -93,7 +93,7 @@ def _corpus(name: str, data_dir: str | None, limit: int | None, seed: int = 0) -
 
 
 def _figures(command: str, **figures: Any) -> dict[str, Any]:
-    from . import runtime
+    from . import __version__, runtime
 
     return {"command": command, "version": __version__, **figures, "runtime": runtime.info()}
 
@@ -122,8 +122,18 @@ def _heading(model: str, cell: str, corpus: Corpus, settings: zoo.Settings) -> s
     )
 
 
+def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        # here: in a source tree the version is the core's, which a wrong FASTRNN_ISA keeps from loading
+        from . import __version__
+
+        click.echo(f"fastrnn {__version__}")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="fastrnn %(version)s")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version,
+              help="Show the version and exit.")  # fmt: skip
 def cli() -> None:
     """Recurrent networks on the CPU: text classifiers trained on IMDb."""
 

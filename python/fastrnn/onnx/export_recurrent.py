@@ -108,8 +108,8 @@ def _activations(w: Writer, layers: list[Recurrent]) -> dict[str, Any]:
         for slot, activation in slots:
             found = activations.name_of(activation)
             if found is None:
-                known = "one that RNN, LSTM and GRU of ONNX have"
-                raise w.unsupported(f"{slot}: expected {known}, got {activation.name}")
+                known = ", ".join(sorted({"linear", *activations._TO_ONNX}))
+                raise w.unsupported(f"{slot}: expected one of {known}, got {activation.name}")
             name, alpha, beta = found
             names.append(name)
             alphas += [] if alpha is None else [alpha]

@@ -36,6 +36,7 @@ def load(source: Any, *, max_bytes: int = 1 << 32) -> Model:
     Raises:
         Unsupported (a ValueError): an operator, attribute, element type or opset that is not implemented; the message
             names the node, its operator and its place.
+        FileNotFoundError: no such file.
         ValueError, TypeError: a file that is not an ONNX model, or one whose sizes, names or attributes do not fit.
     """
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
@@ -54,12 +55,15 @@ def _read(source: Any) -> tuple[ModelProto, str | None]:
         path = os.fspath(source)
         if isinstance(path, bytes) or "\0" in path:
             raise ValueError(f"[onnx.load] source: expected a path without null bytes, got {path!r}")
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size > _LARGEST_FILE:
-                raise ValueError(
-                    "[onnx.load] source: expected a file of less than 2 GB (protobuf's limit), got a larger one"
-                )
-            data = file.read()
+        try:
+            with open(path, "rb") as file:
+                if os.fstat(file.fileno()).st_size > _LARGEST_FILE:
+                    raise ValueError(
+                        "[onnx.load] source: expected a file of less than 2 GB (protobuf's limit), got a larger one"
+                    )
+                data = file.read()
+        except FileNotFoundError:
+            raise FileNotFoundError(f"[onnx] {path}: expected an ONNX file, got no such file") from None
         folder = os.path.dirname(os.path.abspath(path))
     else:
         raise TypeError(f"[onnx.load] source: expected a path, bytes or a ModelProto, got {type(source).__name__}")
@@ -157,7 +161,9 @@ class _Loader:
         """What runs the node, or None if its results are known now."""
         if proto.domain not in ("", "ai.onnx") or proto.op_type not in OPERATORS:
             name = f"{proto.domain}.{proto.op_type}" if proto.domain not in ("", "ai.onnx") else proto.op_type
-            raise Unsupported(f"[onnx] {place}: expected a supported operator (see the page on ONNX), got {name}")
+            raise Unsupported(
+                f"[onnx] {place}: expected a supported operator ({', '.join(sorted(OPERATORS))}), got {name}"
+            )
         if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in proto.attribute):
             raise Unsupported(f"[onnx] {place}: expected attributes without graphs")
         for name in proto.input:
