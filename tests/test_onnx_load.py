@@ -18,6 +18,7 @@ pytest.importorskip("onnxruntime")
 from onnx import helper  # noqa: E402
 
 import fastrnn.onnx  # noqa: E402
+from fastrnn.onnx.export import to_proto  # noqa: E402
 from fastrnn.onnx.node import OPERATORS  # noqa: E402
 from onnx_tools import graph_model, recurrent_arrays, recurrent_model, relative_error, run_runtime  # noqa: E402
 
@@ -472,3 +473,13 @@ def test_an_extent_below_zero_is_open() -> None:
     model = graph_model([helper.make_node("Relu", ["x"], ["y"])], {"x": x}, ["y"])
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
     assert fastrnn.onnx.load(model)(x).shape == (2, 3)
+
+
+def test_an_embedding_at_each_step_takes_integers() -> None:
+    layers = [fastrnn.layers.TimeDistributed(fastrnn.layers.Embedding(9, 3)), fastrnn.layers.Flatten()]
+    model = fastrnn.Sequential([fastrnn.Input((5, 4), dtype="int64"), *layers])
+    ids = np.random.default_rng(0).integers(0, 9, (2, 5, 4))
+    proto = to_proto(model)
+    expected = model.predict(ids, verbose=0)
+    assert relative_error(fastrnn.onnx.load(proto)(ids), expected) < 1e-6
+    assert relative_error(run_runtime(proto, {proto.graph.input[0].name: ids})[0], expected) < 1e-6

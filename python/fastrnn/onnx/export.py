@@ -79,7 +79,8 @@ def _input(model: Any) -> Flow:
             "[export] model: expected one that knows the shape of its input, got one that was never given any"
         )
     dtype = first.dtype
-    if type(first) is L.Embedding:
+    inner = first.layer if isinstance(first, L.TimeDistributed) else first
+    if type(inner) is L.Embedding:
         given = None if model._input is None else model._input.input_dtype
         dtype = given if given in ("int32", "int64") else "int64"
     named: list[int | str | None] = ["batch", *shape[1:]]
