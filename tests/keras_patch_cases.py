@@ -318,6 +318,51 @@ def test_input_changed_behind_hooks_that_save_a_copy() -> None:
 
 
 @pytest.mark.skipif(not TORCH, reason="autograd")
+def test_checkpoint() -> None:
+    """Its hooks save nothing and run the layer again in backward."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    layer = make("GRU")
+    gradients = []
+    for run in (lambda x: layer(x), lambda x: checkpoint(layer, x, use_reentrant=False)):
+        x = torch.tensor(draw(), requires_grad=True)
+        with fastrnn.keras.patch() as patch:
+            run(x).sum().backward()
+            assert patch.calls["gru"] and not patch.fallbacks
+        gradients.append(x.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)
+    given = torch.tensor(draw())
+    with fastrnn.keras.patch():
+        loss = checkpoint(layer, given, use_reentrant=False).sum()
+        given.zero_()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+@pytest.mark.skipif(not TORCH, reason="autograd")
+def test_dispatch_modes_are_keras_s_own() -> None:
+    """This one promises the gradients of what x was in forward."""
+    import torch
+
+    layer = make("LSTM", return_sequences=True)
+    layer(draw())
+    gradients = []
+    for change in (False, True):
+        x = torch.tensor(draw(), requires_grad=True)
+        with fastrnn.keras.patch() as patch, torch.autograd.graph.allow_mutation_on_saved_tensors():
+            scaled = x * 2
+            loss = (layer(scaled) ** 2).sum()
+            assert not patch.calls and patch.fallbacks["lstm: a traced or transformed call"]
+            if change:
+                with torch.no_grad():
+                    scaled.zero_()
+            loss.backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.skipif(not TORCH, reason="autograd")
 def test_forward_mode_derivatives_are_keras_s_own() -> None:
     import torch
     from torch.autograd import forward_ad
@@ -345,5 +390,7 @@ def test_workspace_is_freed_with_the_graph() -> None:
         node = y.grad_fn
         while not hasattr(node, "recurrence"):
             node = node.next_functions[0][0]
+        y.sum().backward(retain_graph=True)
+        assert node.saved is not None
         y.sum().backward()
-    assert node.saved is None
+    assert node.saved is None and node.x is None

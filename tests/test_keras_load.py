@@ -148,6 +148,26 @@ def test_max_pooling_after_a_mask_is_refused(between: list[Any]) -> None:
     same(last, fastrnn.load_keras(last), draw())
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_unrolled_layers_after_a_mask(cell: str) -> None:
+    """Keras unrolls, this library has no need to."""
+    model = sequential(
+        L.Embedding(V, I, mask_zero=True), getattr(L, cell)(U, unroll=True, return_sequences=True), L.Dense(2),
+        tokens=True,
+    )  # fmt: skip
+    same(model, fastrnn.load_keras(model), ids())
+
+
+def test_the_mean_of_a_row_without_a_valid_step() -> None:
+    model = sequential(L.Embedding(V, I, mask_zero=True), L.GlobalAveragePooling1D(), tokens=True)
+    x = ids()
+    x[0] = 0
+    wanted = np.asarray(keras.ops.convert_to_numpy(model(x)))
+    got = fastrnn.load_keras(model).predict(x, verbose=0)
+    assert np.isnan(wanted[0]).all() and not got[0].any()
+    np.testing.assert_allclose(got[1:], wanted[1:], atol=1e-6)
+
+
 def test_layers_of_one_class_keep_their_order(tmp_path: Path) -> None:
     model = sequential(*(L.Dense(I, activation="tanh", name=name) for name in "zyxa"))
     assert [layer.name for layer in both_ways(model, draw(), tmp_path).layers] == list("zyxa")
@@ -304,6 +324,17 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A functional model with a mask: its input, Embedding, NotEqual, GRU."""
+    given = keras.Input((T,), dtype="int32")
+    model = keras.Model(given, L.GRU(U, name="g")(L.Embedding(V, I, mask_zero=True)(given)))
+    path = tmp_path_factory.mktemp("keras") / "model.keras"
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 def write(path: Path, parts: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in parts.items():
@@ -363,6 +394,7 @@ def put(*path: Any, value: Any) -> Callable[[Any], Any]:
     (put(1, "config", "backward_layer", "config", "units", value=6), r"layer 0 .*: weight 0: expected shape \(3, 24\)"),
     (put(1, "config", "merge_mode", value={}), r"layer 0 \(Bidirectional 'b'\): .*merge_mode: expected one of"),
     (put(0, "config", "batch_shape", value=[None, 8, 10**12]), r"layer 0 .*more than the whole file"),
+    (put(2, "config", "use_bias", value="x" * 5000), r"layer 1 \(Dense 'd'\): .*use_bias: expected True or False"),
     (put(0, "config", "batch_shape", value="wide"), r"the input: .*batch_input_shape: expected a tuple"),
 ])  # fmt: skip
 def test_hostile_configurations(
@@ -429,6 +461,27 @@ def test_an_activation_without_its_number(kind: str, argument: str, parts: dict[
         layers.append(layer)
 
     fails(write(tmp_path / "m.keras", edited(parts, edit)), rf"\({kind} 'a'\): {argument}: expected a number, got none")
+
+
+@pytest.mark.parametrize(("edit", "words"), [
+    (put(2, "config", "name", value=[]), r"layer 1 \(NotEqual \[\]\): name: expected a string, got \[\]"),
+    (put(2, "config", "name", value={"a": 1}), r"layer 1 \(NotEqual .*name: expected a string"),
+    (put(2, "inbound_nodes", 0, "args", 0, value=[]), "must form a chain"),
+    (put(3, "inbound_nodes", 0, "kwargs", "mask", value=[]), r"layer 1 \(GRU 'g'\): mask: expected that of an Embed"),
+    (put(3, "inbound_nodes", value={}), r"layer 1 \(GRU 'g'\): expected a layer used once"),
+])  # fmt: skip
+def test_hostile_graphs(edit: Callable[[Any], Any], words: str, graph: dict[str, bytes], tmp_path: Path) -> None:
+    fails(write(tmp_path / "m.keras", edited(graph, edit)), words)
+
+
+def test_whatever_a_configuration_raises_is_named(
+    parts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(config: Any) -> None:
+        raise TypeError("unhashable" * 100)
+
+    monkeypatch.setattr("fastrnn.keras.loading.model_of", raises)
+    fails(write(tmp_path / "m.keras", parts), r"got a broken one \(TypeError: unhashable")
 
 
 def test_decompression_bombs(parts: dict[str, bytes], tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ class Unsupported(Exception):
     """Keras's own path is to be taken; says why."""
 
 
-class NumpyEngine:
-    """Runs a `Recurrence` on Keras's numpy backend."""
+class Engine:
+    """Runs a `Recurrence` on tensors of Keras's backend; its subclasses know what these are."""
 
-    holds_initial = True
+    holds_initial = False
 
     def __init__(self, convert: Any) -> None:
         # keras.ops.convert_to_tensor of the backend: unwraps variables and applies the dtype policy in force
@@ -33,28 +33,55 @@ class NumpyEngine:
         recurrent_mask: Any,
     ) -> tuple[Any, list[Any]]:
         """The output and the final states. Raises Unsupported for what the kernels cannot do."""
-        x, kernel, recurrent_kernel = self._array("inputs", x), *(self._array("weights", w) for w in weights[:2])
-        bias = None if weights[2] is None else self._array("weights", weights[2])
-        rest = [self._array("initial state", state) for state in states]
-        steps = None if mask is None else self._array("mask", mask)
-        factors = None if recurrent_mask is None else self._array("recurrent dropout", recurrent_mask)
-        check(x.shape, str(kernel.dtype), recurrent_kernel.shape, [s.shape for s in rest], steps)
-        dtype = kernel.dtype
-        y, finals, _ = recurrence.forward(
-            x.astype(dtype, copy=False), (kernel, recurrent_kernel, bias), [s.astype(dtype, copy=False) for s in rest],
-            None if steps is None else steps.astype(bool, copy=False),
-            None if factors is None else factors.astype(dtype, copy=False), False,
-        )  # fmt: skip
+        x, kernel, recurrent_kernel = self._tensor("inputs", x), *(self._tensor("weights", w) for w in weights[:2])
+        bias = None if weights[2] is None else self._tensor("weights", weights[2])
+        rest = [self._tensor("initial state", state) for state in states]
+        steps = None if mask is None else self._tensor("mask", mask)
+        factors = None if recurrent_mask is None else self._tensor("recurrent dropout", recurrent_mask)
+        dtype = str(kernel.dtype).removeprefix("torch.")
+        _check(x.shape, dtype, recurrent_kernel.shape, [state.shape for state in rest], steps)
+        x, *rest = (self._cast(tensor, kernel.dtype) for tensor in (x, *rest))
+        constants = (
+            None if steps is None else np.asarray(steps != 0),
+            None if factors is None else np.asarray(self._cast(factors, kernel.dtype)),
+        )
+        y, *finals = self._apply(recurrence, [x, kernel, recurrent_kernel, bias, *rest], constants)
         return y, finals
 
-    def _array(self, what: str, value: Any) -> Array:
+    def _tensor(self, what: str, value: Any) -> Any:
+        """A tensor of the backend whose memory the kernels can read, or Unsupported."""
+        raise NotImplementedError
+
+    def _cast(self, tensor: Any, dtype: Any) -> Any:
+        """The tensor itself if it has the dtype."""
+        raise NotImplementedError
+
+    def _apply(self, recurrence: Recurrence, given: list[Any], constants: tuple[Array | None, Array | None]) -> Any:
+        """Output and final states. given: x, the three weights, the states; constants: both masks."""
+        raise NotImplementedError
+
+
+class NumpyEngine(Engine):
+    """Keras's numpy backend."""
+
+    holds_initial = True
+
+    def _tensor(self, what: str, value: Any) -> Any:
         array = self._convert(value)
         if not isinstance(array, np.ndarray):
             raise Unsupported(f"{what} of type {type(array).__name__}")
         return array
 
+    def _cast(self, tensor: Any, dtype: Any) -> Any:
+        return tensor.astype(dtype, copy=False)
 
-def check(
+    def _apply(self, recurrence: Recurrence, given: list[Any], constants: tuple[Array | None, Array | None]) -> Any:
+        x, kernel, recurrent_kernel, bias, *states = given
+        y, finals, _ = recurrence.forward(x, (kernel, recurrent_kernel, bias), states, *constants, False)
+        return (y, *finals)
+
+
+def _check(
     shape: Sequence[int], dtype: str, recurrent: Sequence[int], states: Sequence[Sequence[int]], mask: Any
 ) -> None:
     """Shapes of the sequences (B, T, I), the recurrent kernel, the initial states, the mask (B, T); the dtype."""

@@ -12,7 +12,7 @@ import importlib
 from collections import Counter
 from typing import Any
 
-from .engines import NumpyEngine, Unsupported
+from .engines import Engine, NumpyEngine, Unsupported
 from .recurrence import Recurrence
 
 _BACKENDS = ("numpy", "torch")
@@ -116,7 +116,7 @@ class _Hooks:
                 f"[fastrnn.keras.patch] keras: expected a Keras 3 with {', '.join(missing)}, got {keras.__version__}"
             )
         self._originals = tuple(getattr(place, what) for place, what in self._places)
-        self._engine: Any = NumpyEngine(backend.convert_to_tensor)
+        self._engine: Engine = NumpyEngine(backend.convert_to_tensor)
         if name == "torch":
             from .torch_engine import TorchEngine
 

@@ -31,6 +31,10 @@ _OP = "load_keras"
 def load(path_or_model: Any) -> Sequential:
     """A Keras 3 model as a `fastrnn.Sequential`: same layers, same weights, same predictions (to rounding).
 
+    Where masks mean something else in Keras, at GlobalMaxPooling1D and behind `go_backwards`, the model is refused; the
+    differences that remain (`unroll` with masks on Keras's numpy backend, means of rows without a valid step ...) are
+    in docs/keras.md.
+
     Args:
         path_or_model: the path of a `.keras` file (read with h5py, without Keras), or a built keras.Sequential. A
             functional model is taken if its layers form one chain.
@@ -57,10 +61,7 @@ def load(path_or_model: Any) -> Sequential:
         if path.lower().endswith((".h5", ".hdf5")):
             raise Refused("expected a .keras file, got an HDF5 file (load it in Keras and save it as .keras)")
         config, data = read_archive(path)
-        try:
-            described = model_of(config)
-        except RecursionError:
-            raise Refused("expected layers in few others, got them nested too deeply") from None
+        described = _described(config)
         model = _build(described, len(data))
         with open_weights(data) as file:
             for layer, (_, place, group) in zip(model.layers, _layers(described), strict=True):
@@ -82,7 +83,7 @@ def _from_model(model: Any) -> Sequential:
     if kind.__module__.partition(".")[0] != "keras" or not hasattr(model, "layers"):
         raise TypeError(f"[{_OP}] path_or_model: expected a path or a keras.Sequential, got {kind.__name__}")
     try:
-        described = model_of(json.loads(model.to_json()))
+        described = _described(json.loads(model.to_json()))
         made = _build(described, sum(w.size for w in model.get_weights()))
         for layer, (spec, place, _) in zip(made.layers, _layers(described), strict=True):
             try:
@@ -92,6 +93,19 @@ def _from_model(model: Any) -> Sequential:
         return made
     except Refused as error:
         raise ValueError(f"[{_OP}] {kind.__name__} {model.name!r}: {error}") from None
+
+
+def _described(config: Any) -> Model:
+    """Whatever a configuration that no Keras has written does to its reader is said as what is wrong with the file."""
+    try:
+        return model_of(config)
+    except Refused:
+        raise
+    except RecursionError:
+        raise Refused("expected layers in few others, got them nested too deeply") from None
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise Refused(f"expected the configuration of a model, got a broken one ({words:.200})") from None
 
 
 def _layers(described: Model) -> list[Any]:
@@ -132,7 +146,7 @@ class _at:
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, ImportError):
             words = f"{error}" if isinstance(error, ValueError) else f"{kind.__name__}: {error}"
-            raise Refused(f"{self._place}: {words}") from None
+            raise Refused(f"{self._place}: {words:.500}") from None  # the file's own words may be of any length
 
 
 def _check_masks(layers: list[Layer], places: list[str]) -> None:

@@ -7,50 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..torch.autograd import check_unchanged, intercepted, keeps_graph, version
-from .engines import Unsupported, check
+from .engines import Engine, Unsupported
 from .recurrence import Array, Recurrence
 
 # Any, so that the types check alike with and without PyTorch installed.
 torch: Any = importlib.import_module("torch")
 
 
-class TorchEngine:
-    """Runs a `Recurrence` on Keras's torch backend."""
+class TorchEngine(Engine):
+    """Keras's torch backend."""
 
-    holds_initial = False
-
-    def __init__(self, convert: Any) -> None:
-        self._convert = convert
-
-    def run(
-        self,
-        recurrence: Recurrence,
-        x: Any,
-        weights: tuple[Any, Any, Any],
-        states: Sequence[Any],
-        mask: Any,
-        recurrent_mask: Any,
-    ) -> tuple[Any, list[Any]]:
-        """The output and the final states. Raises Unsupported for what the kernels cannot do."""
+    def run(self, *args: Any) -> tuple[Any, list[Any]]:
         if intercepted() or torch.compiler.is_compiling():
             raise Unsupported("a traced or transformed call")
-        x, kernel, recurrent_kernel = self._tensor("inputs", x), *(self._tensor("weights", w) for w in weights[:2])
-        bias = None if weights[2] is None else self._tensor("weights", weights[2])
-        rest = [self._tensor("initial state", state) for state in states]
-        steps = None if mask is None else self._tensor("mask", mask)
-        factors = None if recurrent_mask is None else self._tensor("recurrent dropout", recurrent_mask)
-        dtype = str(kernel.dtype).removeprefix("torch.")
-        check(x.shape, dtype, recurrent_kernel.shape, [state.shape for state in rest], steps)
-        given = [x.to(kernel.dtype), kernel, recurrent_kernel, bias, *(state.to(kernel.dtype) for state in rest)]
-        constants = (
-            None if steps is None else steps.bool().numpy(),
-            None if factors is None else factors.to(kernel.dtype).numpy(),
-        )
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-            y, *finals = _Function.apply(recurrence, constants, *given)
-        else:
-            y, *finals = _forward(recurrence, constants, given, False)[0]
-        return y, finals
+        return super().run(*args)
 
     def _tensor(self, what: str, value: Any) -> Any:
         tensor = self._convert(value)
@@ -61,8 +31,18 @@ class TorchEngine:
             raise Unsupported(f"{what} on {tensor.device.type} ({tensor.layout})")
         return tensor
 
+    def _cast(self, tensor: Any, dtype: Any) -> Any:
+        return tensor.to(dtype)
 
-def _forward(recurrence: Recurrence, constants: tuple[Any, Any], given: Sequence[Any], training: bool) -> Any:
+    def _apply(self, recurrence: Recurrence, given: list[Any], constants: tuple[Array | None, Array | None]) -> Any:
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
+            return _Function.apply(recurrence, constants, *given)
+        return _forward(recurrence, constants, given, False)[0]
+
+
+def _forward(
+    recurrence: Recurrence, constants: tuple[Array | None, Array | None], given: Sequence[Any], training: bool
+) -> Any:
     arrays: list[Any] = [None if t is None else t.detach().numpy() for t in given]
     y, finals, saved = recurrence.forward(arrays[0], tuple(arrays[1:4]), arrays[4:], *constants, training)
     return tuple(torch.from_numpy(array) for array in (y, *finals)), saved
@@ -72,7 +52,7 @@ class _Function(torch.autograd.Function):  # type: ignore[misc]
     """`Recurrence` for autograd. Differentiable once."""
 
     @staticmethod
-    def forward(ctx: Any, recurrence: Recurrence, constants: tuple[Any, Any], *given: Any) -> Any:
+    def forward(ctx: Any, recurrence: Recurrence, constants: tuple[Array | None, Array | None], *given: Any) -> Any:
         results, saved = _forward(recurrence, constants, given, True)
         ctx.recurrence, ctx.saved = recurrence, saved
         # The workspace refers to x: this lets torch notice if x is changed before backward.
