@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <vector>
 
-#include "dense.hpp"
 #include "dispatch.hpp"
 #include "fastrnn/ops.hpp"
+#include "large_dense.hpp"
 #include "memory.hpp"
 #include "plan.hpp"
 #include "taps.hpp"

@@ -1,7 +1,7 @@
 // Large weights are cut into groups of columns: whoever multiplies by a group packs it, into a block that its core's cache
 // holds, and gradients are made where they belong. Every element is one chain of additions, in an order that the shape
 // decides, whoever computes it.
-#include "dense.hpp"
+#include "large_dense.hpp"
 
 #include <algorithm>
 #include <vector>
