@@ -31,7 +31,7 @@ FASTRNN_INLINE void tile_single(const Tile& tile, index rows, Panels panels) {
   index row = 0;
   if (kManyRegisters) {
     if (panels.last - panels.first >= 4)
-      row = tile_rows<6, 4, 2, 1>(tile, row, rows, panels);
+      row = tile_rows<6, 4, 2, 1>(tile, row, rows_in_sixes(row, rows), panels);
     else
       row = tile_rows<12, 2, 1>(tile, row, rows, panels);
     row = tile_rows<4, 4, 2, 1>(tile, row, rows, panels);
