@@ -15,16 +15,7 @@ from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations, parametrize  # noqa: E402
 
 import fastrnn.torch as ft  # noqa: E402
-
-CELLS = ("RNN", "LSTM", "GRU")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from torch_tools import CELLS, one_thread  # noqa: E402, F401
 
 
 class Tagger(nn.Module):
