@@ -287,3 +287,25 @@ def test_out_that_does_not_fit() -> None:
         F.linear(draw(3, 3), square, out=square)
     with pytest.raises(ValueError, match=r"\[embedding\] out: expected an array apart"):
         F.embedding(np.array([0, 1, 2]), square, out=square)
+
+
+@pytest.mark.parametrize("argument", ["x", "weight_ih", "weight_hh", "bias_ih", "h0", "c0", "recurrent_mask"])
+def test_the_output_of_a_layer_stands_apart_from_each_argument(argument: str) -> None:
+    batch, steps, size = 2, 2, 8
+    shapes = {
+        "x": (batch, steps, size), "weight_ih": (4 * size, size), "weight_hh": (4 * size, size), "bias_ih": (4 * size,),
+        "h0": (batch, size), "c0": (batch, size), "recurrent_mask": (batch, size),
+    }  # fmt: skip
+    block = draw(4 * size * size)  # room for the largest
+    given = {name: draw(*shape) for name, shape in shapes.items()}
+    given[argument] = block[: given[argument].size].reshape(shapes[argument])
+    before = block.copy()
+    with pytest.raises(ValueError, match=r"\[lstm\] out: expected an array apart from the arguments"):
+        F.lstm(**given, out=block[: batch * steps * size].reshape(batch, steps, size))
+    np.testing.assert_array_equal(block, before)
+
+
+def test_the_output_of_a_layer_has_three_axes() -> None:
+    for wrong in (np.empty((), np.float64), np.empty((2, 3)), np.empty((2, 2, 3, 1))):
+        with pytest.raises(ValueError, match=r"\[rnn\] out: expected an array with 3 axes, got \("):
+            F.rnn(draw(2, 2, 3), draw(3, 3), draw(3, 3), out=wrong)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn import callbacks, constraints, initializers, layers, optimizers, regularizers
+from fastrnn import _core, callbacks, constraints, initializers, layers, optimizers, regularizers
 from fastrnn import functional as F
 from fastrnn.models import Sequential, load_model
 
@@ -257,3 +257,10 @@ def test_an_unknown_instruction_set_is_one_line(command: list[str], tmp_path: Pa
     assert done.returncode == 1
     assert re.fullmatch(r"Error: \[fastrnn\] FASTRNN_ISA: expected one of .+, got 'bogus'\n", done.stderr), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("axes", [(1, -2, -3), (-1, 6, -1), (2**32, 2**32, 6), (6, 1, 0), (4, 1, 1)])
+def test_broadcast_axes_that_are_none(axes: tuple[int, int, int]) -> None:
+    """Their product may be that of the array, wrapped round or of negative ones."""
+    with pytest.raises(ValueError, match=r"\[dropout\] x: expected whole broadcast axes"):
+        _core.dropout(f32(6), 0.5, 1, *axes)

@@ -169,7 +169,7 @@ def rnn(
             computed; backward computes the rest again, a stretch at a time: a third more arithmetic, memory divided by
             about `checkpoint`. True: about sqrt(T) steps. Stretches are rounded up so that every result is bitwise the
             same as without. Everything is kept where that is no more. No effect without return_workspace.
-        out: an array for the output, of its shape and dtype, whose last axis is contiguous.
+        out: an array for the output, of its shape and dtype, apart from the arguments; its last axis is contiguous.
         embedding: (V, I), beside an x that is what `token_index(ids, V)` returned for ids (B, T), or (T, B): the input
             is then embedding[ids]. Its products with weight_ih are computed once per distinct token, and grad_x is the
             gradient of the embedding (V, I), in which the gates' gradients of a token are summed before they meet

@@ -21,7 +21,7 @@ _TABLE: dict[str, tuple[str, tuple[float, ...]]] = {
     "Softplus": ("softplus", ()),
 }
 _BY_LOWER = {name.lower(): name for name in _TABLE}
-_TO_ONNX = {ours: name for name, (ours, _) in _TABLE.items()}
+TO_ONNX = {ours: name for name, (ours, _) in _TABLE.items()}
 
 
 def parse(names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]) -> list[Activation]:
@@ -49,7 +49,7 @@ def name_of(activation: Activation) -> tuple[str, float | None, float | None] | 
     """ONNX's name, alpha and beta (None where it takes none) of a recurrent activation; None: ONNX has no such."""
     if activation.name == "linear":
         return "Affine", 1.0, 0.0
-    name = _TO_ONNX.get(activation.name)
+    name = TO_ONNX.get(activation.name)
     if name is None:
         return None
     takes = len(_TABLE[name][1])

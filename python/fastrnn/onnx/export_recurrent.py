@@ -108,7 +108,7 @@ def _activations(w: Writer, layers: list[Recurrent]) -> dict[str, Any]:
         for slot, activation in slots:
             found = activations.name_of(activation)
             if found is None:
-                known = ", ".join(sorted({"linear", *activations._TO_ONNX}))
+                known = ", ".join(sorted({"linear", *activations.TO_ONNX}))
                 raise w.unsupported(f"{slot}: expected one of {known}, got {activation.name}")
             name, alpha, beta = found
             names.append(name)
