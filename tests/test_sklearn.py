@@ -229,6 +229,8 @@ BAD = [
     ([np.array([1.0, np.nan]), np.ones(3), np.ones(1), np.ones(1)], "contains NaN"),
     (np.full((4, 2, 1), np.inf), "contains infinity"),
     (np.full((4, 2, 1), np.finfo(np.float32).min), "which marks padding"),
+    (np.array([[-1e300, 0.0, float(np.finfo(np.float32).min)]] * 4), "which marks padding"),
+    ([np.array([float(np.finfo(np.float32).min), -1e300]), np.ones(3), np.ones(1), np.ones(1)], "which marks padding"),
     ([np.array([1j, 2]), np.ones(3), np.ones(1), np.ones(1)], "Complex data not supported"),
     (["a", "b", "c", "d"], "Expected 2D array, got 1D array|could not convert|dtype='numeric'"),
 ]

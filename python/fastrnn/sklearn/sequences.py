@@ -17,6 +17,11 @@ from ..training import checks
 PADDING = float(np.finfo(np.float32).min)
 
 
+def _refuse_padding(op: str, values: Array) -> None:
+    if values.min() <= PADDING:  # float64 has numbers below it, beside which PADDING would not be the least
+        raise ValueError(f"[{op}] X: expected numbers above {PADDING:g}, which marks padding, got {values.min():g}")
+
+
 def read(estimator: Any, X: Any, *, fitting: bool) -> Array:
     """X as (B, T, I), float32 or float64 as the estimator's `dtype` says. Sets (`fitting`) or checks `n_features_in_`
     and its companions."""
@@ -31,8 +36,7 @@ def read(estimator: Any, X: Any, *, fitting: bool) -> Array:
             return _table(estimator, X, array, fitting=fitting)
         if array.ndim != 3 or 0 in array.shape:
             raise ValueError(f"[{op}] X: expected shape (B, T, I) without empty axes, or (B, T), got {array.shape}")
-        if array.min() == PADDING:
-            raise ValueError(f"[{op}] X: expected numbers above {PADDING:g}, which marks padding, got it")
+        _refuse_padding(op, array)
     _features(estimator, array, table=False, fitting=fitting)
     return array
 
@@ -75,8 +79,7 @@ def _pad(estimator: Any, rows: list[Array], wanted: Any) -> Array:
         if row.shape[1] != width:
             raise ValueError(f"[{op}] X[{i}]: expected {width} features as in X[0], got {row.shape[1]}")
     steps = check_array(np.concatenate(rows), dtype=wanted, input_name="X", estimator=estimator)
-    if steps.min() == PADDING:
-        raise ValueError(f"[{op}] X: expected numbers above {PADDING:g}, which marks padding, got it")
+    _refuse_padding(op, steps)
     lengths = np.array([len(row) for row in rows])
     array = np.full((len(rows), lengths.max(), width), PADDING, steps.dtype)
     array[np.arange(array.shape[1]) < lengths[:, None]] = steps
@@ -87,8 +90,7 @@ def _table(estimator: Any, X: Any, array: Array, *, fitting: bool) -> Array:
     """(B, T·I) as (B, T, I), I = `step_features`."""
     op = type(estimator).__name__
     width = checks.integer(op, "step_features", estimator.step_features, 1)
-    if array.min() == PADDING:
-        raise ValueError(f"[{op}] X: expected numbers above {PADDING:g}, which marks padding, got it")
+    _refuse_padding(op, array)
     if fitting or estimator._fitted_on_table:
         validate_data(estimator, X, reset=fitting, skip_check_array=True)  # counts and names of the columns
     if array.shape[1] % width:
