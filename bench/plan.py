@@ -18,7 +18,7 @@ from bench.cases import Layer
 from bench.peers import fastrnn_calls
 from fastrnn import _core, runtime
 
-SPLITS = {"automatic": 0, "rows": 1, "units": 2}
+SPLITS = {"automatic": 0, "rows": 1, "units": 2, "pipeline": 3}
 BATCHES, HIDDEN = (1, 2, 4, 8, 16, 32, 64, 128), (16, 32, 64, 128, 256, 512)
 SECONDS = 0.15  # for each way of each case
 
@@ -28,7 +28,7 @@ def least(cell: str, shape: tuple[int, int, int, int], train: bool, rounds_per_w
     call = fastrnn_calls.layer(Layer(cell, shape, train))[0].run
     all_threads = runtime.get_num_threads()
     ways: dict[str, tuple[int, int]] = {"automatic": (0, all_threads)}
-    for name, threads in itertools.product(("rows", "units"), sorted({1, all_threads})):
+    for name, threads in itertools.product(("rows", "units", "pipeline"), sorted({1, all_threads})):
         ways[f"{name} {threads}"] = (SPLITS[name], threads)
     times = dict.fromkeys(ways, np.inf)
     stop = time.perf_counter() + rounds_per_way * len(ways)

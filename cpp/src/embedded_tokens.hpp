@@ -43,7 +43,8 @@ class TokenSums {
       : at(size_t(shard.schedule.total()) + 1) {
     std::vector<int32_t> number(size_t(w.distinct->distinct), -1);
     const Schedule& s = shard.schedule;
-    for (index step = 0; step < s.steps(); ++step)
+    index position = 0;
+    for (index step = s.steps() - 1; step >= 0; --step)
       for (index r = 0; r < s.active(step); ++r) {
         const index token = w.distinct->inverse.data()[shard.x.base(step) + shard.x.at(step)[r]];
         int32_t& n = number[size_t(token)];
@@ -53,14 +54,14 @@ class TokenSums {
           row.push_back(w.distinct->token.data()[token] * w.x.stride[0]);
           out.push_back(index(n) * I);
         }
-        at.data()[s.start[step] + r] = n;
+        at.data()[position++] = n;
       }
     sums = zeros<T>(rank.size() * size_t(width) + 1);
     grad = Buffer<T>(rank.size() * size_t(I) + 1);
   }
   index count() const { return index(rank.size()); }
 
-  Buffer<index> at;  // of each packed row, the number of its token
+  Buffer<index> at;  // of each packed row, from the last step to the first, the number of its token
   // of a token: its rank in the batch, where its row stands in the embedding, and in `grad`
   std::vector<index> rank, row, out;
   Buffer<T> sums, grad;

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "pipeline.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
 #include "weights.hpp"
@@ -14,8 +15,9 @@
 
 namespace fastrnn {
 
-// The time loop of a shard, for one member of the team that works on it. Members compute the units of their own panels
-// and meet after each product, because the next one reads all units. Products of h read W, those of x read X.
+// The time loop of a shard, for one member of the team that works on it. Either members compute the units of their own
+// panels and meet after each product, because the next one reads all units; or, in a pipeline, one computes the steps and the
+// others the input products ahead of it. Products of h read W, those of x read X.
 template <class T, class W = T>
 class ForwardPass {
   static constexpr bool kReduced = !std::is_same_v<T, W>;
@@ -30,9 +32,14 @@ class ForwardPass {
     const index rows = std::max<index>(w.rows, 1);
     index values = 0;
     for (int p = 0; p < w.cell->phases; ++p) values += weights.panels() * weights.start_values(p);
-    if (projects())
-      chunk = projected_steps(rows, size_t(values) * sizeof(T), size_t(values * w.I) * sizeof(X),
-                              std::max<index>(w.checkpoint > 0 ? w.checkpoint : w.steps, 1));
+    if (projects()) {
+      const index steps = std::max<index>(w.checkpoint > 0 ? w.checkpoint : w.steps, 1);
+      chunk = projected_steps(rows, size_t(values) * sizeof(T), size_t(values * w.I) * sizeof(X), steps);
+      if (w.pipelined) {
+        block = block_steps(rows);
+        chunk = (chunk + block - 1) / block * block;
+      }
+    }
     chunk_rows = chunk * rows;
   }
 
@@ -40,6 +47,7 @@ class ForwardPass {
   struct Scratch {
     Buffer<T> start[kMaxPhases];
     InputRows<T, X> x;
+    std::unique_ptr<BlocksAhead> blocks;  // in a pipeline
   };
   Scratch scratch() const {
     Scratch s;
@@ -47,6 +55,7 @@ class ForwardPass {
     s.x = InputRows<T, X>(chunk_rows, w.I);
     for (int p = 0; p < w.cell->phases; ++p)
       s.start[p] = Buffer<T>(size_t(chunk_rows * weights.panels() * weights.start_values(p)));
+    if (w.pipelined) s.blocks = std::make_unique<BlocksAhead>(chunk / block);
     return s;
   }
 
@@ -57,6 +66,7 @@ class ForwardPass {
       zero_padding(out.output, schedule, w.options.batch_first);
       const TraceBuffers<T>& initial = shard.trace;  // of rows without steps
       give_state(shard, initial.h.data(), initial.c.data(), schedule.active(0), shard.rows());
+      if (scratch.blocks) scratch.blocks->reset();
     }
     team.barrier();  // nobody writes an output before the padding is zeroed
     steps(shard, shard.trace.from(schedule, 0, shard.rows(), w.kept), schedule.steps(), scratch, team);
@@ -69,6 +79,7 @@ class ForwardPass {
     const index border = shard.border[size_t(begin / w.checkpoint)] * stride;
     const Trace<T> trace = buffers.from(shard.schedule, begin, entering, true);
     team.barrier();  // another member may still read what stands in the buffers
+    if (team.rank == 0 && scratch.blocks) scratch.blocks->reset();
     copy_units(shard.border_h.data() + border, trace.h, entering, team);
     if (trace.c) copy_units(shard.border_c.data() + border, trace.c, entering, team);
     for (index r = 0; trace.operand && r < entering; ++r)
@@ -91,6 +102,28 @@ class ForwardPass {
   }
 
   void steps(const Shard<T>& shard, const Trace<T>& trace, index end, Scratch& scratch, Team& team) const {
+    std::vector<index> at(static_cast<size_t>(chunk_rows));
+    if (scratch.blocks && team.size > 1) {
+      Team alone;
+      const auto ahead = [&](index i) {
+        const index first = trace.begin + i * block;
+        project(shard, scratch, alone, trace.begin, first, std::min(first + block, end), at);
+      };
+      if (team.rank > 0) return scratch.blocks->help(team, (end - trace.begin + block - 1) / block, ahead);
+      return walk(shard, trace, end, scratch, alone, [&](index s) {
+        if ((s - trace.begin) % block == 0) scratch.blocks->enter(team, (s - trace.begin) / block, ahead);
+      });
+    }
+    walk(shard, trace, end, scratch, team, [&](index s) {
+      if (projects() && (s - trace.begin) % chunk == 0)
+        project(shard, scratch, team, trace.begin, s, std::min(s + chunk, end), at);
+    });
+  }
+
+  // prepare(s) comes before each step.
+  template <class F>
+  void walk(const Shard<T>& shard, const Trace<T>& trace, index end, Scratch& scratch, Team& team,
+            const F& prepare) const {
     const Schedule& schedule = shard.schedule;
     const CellLayout& cell = *w.cell;
     const int batch_axis = w.options.batch_first ? 0 : 1;
@@ -101,9 +134,9 @@ class ForwardPass {
     step.quantum = shard.quantum.data();
     W* const operand = operand_rows<W>(trace.operand);
     W* const reset_h = operand_rows<W>(trace.reset_h);
-    std::vector<index> at(static_cast<size_t>(chunk_rows)), start_at(at);
+    std::vector<index> start_at(static_cast<size_t>(chunk_rows));
     for (index s = trace.begin; s < end; ++s) {
-      if (projects() && (s - trace.begin) % chunk == 0) project(shard, scratch, team, s, std::min(s + chunk, end), at);
+      prepare(s);
       const index h = trace.block(s) * w.state_stride, h_next = trace.block(s + 1) * w.state_stride;
       step.rows = schedule.active(s);
       step.descending = s % 2 != 0;
@@ -167,25 +200,33 @@ class ForwardPass {
     }
   }
 
-  // bias + x.W of the steps [begin, end), for the panels of this member.
-  void project(const Shard<T>& shard, Scratch& scratch, Team& team, index begin, index end,
+  // bias + x.W of the steps [begin, end) of a trace that starts at `origin`, for the panels of this member.
+  void project(const Shard<T>& shard, Scratch& scratch, Team& team, index origin, index begin, index end,
                std::vector<index>& at) const {
     ForwardStep<T, X> step = common<X>(team);
+    const index first = row_of_chunk(shard.schedule, origin, begin);
+    index last = first;
     for (index s = begin; s < end; ++s)
-      for (index r = 0; r < shard.schedule.active(s); ++r) at[size_t(step.rows++)] = shard.x.base(s) + shard.x.at(s)[r];
+      for (index r = 0; r < shard.schedule.active(s); ++r) at[size_t(last++)] = shard.x.base(s) + shard.x.at(s)[r];
+    step.rows = last - first;
     step.inputs = w.I;
-    step.x = scratch.x.fill(weights.reduced, in.x.data, at.data(), team.begin(step.rows), team.end(step.rows));
-    scratch.x.place(at.data(), step.rows);
-    step.x_offset = at.data();
+    step.x = scratch.x.fill(weights.reduced, in.x.data, at.data(), first + team.begin(step.rows),
+                            first + team.end(step.rows));
+    scratch.x.place(at.data(), first, last);
+    step.x_offset = at.data() + first;
     if (kReduced) team.barrier();  // all rows are copied
     for (int p = 0; p < w.cell->phases; ++p) {
       step.weight_ih = weights.template ih<X>(p);
       step.start = weights.bias[p].data();
       step.start_panel = step.projected_row = weights.start_values(p);
       step.projected_panel = chunk_rows * step.projected_row;
-      step.projected = scratch.start[p].data();
+      step.projected = scratch.start[p].data() + first * step.projected_row;
       weights.run(p, step);
     }
+  }
+  // Of the rows of step s, the first, in the buffers of its chunk.
+  index row_of_chunk(const Schedule& schedule, index origin, index s) const {
+    return schedule.start[s] - schedule.start[s - (s - origin) % chunk];
   }
 
   // Where the accumulators of step s begin: at the bias, at the input product of the chunk, or at rows of the table.
@@ -212,8 +253,7 @@ class ForwardPass {
       return;
     }
     for (index r = 0; r < step.rows; ++r) at[size_t(r)] = r * values;
-    const index first = shard.schedule.start[s] - shard.schedule.start[s - (s - begin) % chunk];
-    step.start = scratch.start[p].data() + first * values;
+    step.start = scratch.start[p].data() + row_of_chunk(shard.schedule, begin, s) * values;
     step.start_panel = chunk_rows * values;
   }
 
@@ -221,7 +261,7 @@ class ForwardPass {
   const typename PackedWeights<T>::State& weights;
   const RnnInputs<T>& in;
   const RnnOutputs<T>& out;
-  index chunk = 1, chunk_rows = 1;
+  index chunk = 1, chunk_rows = 1, block = 1;
 };
 
 }  // namespace fastrnn

@@ -26,8 +26,8 @@ inline double plan_patience(double flops) { return flops / 20e3 * 0.1; }
 
 // How the recurrence of one call is cut up.
 //
-// By rows: each shard of rows is one thread's from the first step to the last; nobody waits for anybody. By units: one shard, of
-// whose hidden units every thread computes its own at each step; they meet after each step. Results do not depend on the
+// By rows: each shard of rows is one thread's from the first step to the last; nobody waits for anybody. By units: one shard,
+// which a team shares (plan_team). Results do not depend on the
 // number of threads, and the choice may not either: a shard sums weight gradients of its own, so the number of shards,
 // which depends on the shape alone, decides the order of the sums.
 struct RecurrentPlan {
@@ -36,14 +36,14 @@ struct RecurrentPlan {
 };
 
 // For bench/plan.py, which measures what each choice costs: automatic unless set.
-enum class Split : int { automatic, rows, units };
+enum class Split : int { automatic, rows, units, pipeline };
 inline std::atomic<Split> forced_split{Split::automatic};
 
 inline RecurrentPlan plan_recurrent(index batch, index steps, index inputs, index hidden, index slots, size_t value,
                                     bool training) {
   constexpr index kMostShards = 8, kRows = 16;       // sixteen rows fill the register tiles
   constexpr index kFewRows = 8;                       // too few for the register tiles when shared out
-  constexpr double kShortStep = 7e4;                 // operations: members of a team would mostly wait for each other
+  constexpr double kShortStep = 2e4;                 // operations for a gate: a team would mostly wait
   constexpr size_t kAllSums = size_t(128) << 20;     // weight gradients are summed once per shard
   const size_t recurrent = size_t(slots * hidden * hidden) * value;
   const size_t weights = size_t(slots * hidden * inputs) * value + recurrent;
@@ -51,21 +51,44 @@ inline RecurrentPlan plan_recurrent(index batch, index steps, index inputs, inde
   // one thread is better off with all rows in one shard; in training the sums forbid asking for the number of threads
   const double step = 2.0 * double(batch * slots * hidden) * double(inputs + hidden);
   const bool alone = batch < 2 || step * double(steps) < 2 * kWorkPerThread || (!training && num_threads() == 1);
-  const bool few = batch < kFewRows && (alone || step >= kShortStep);
-  const bool units = wanted == Split::automatic ? few || recurrent >= kCoreCache : wanted == Split::units;
+  const bool few = batch < kFewRows && (alone || step >= kShortStep * double(slots));
+  const bool units = wanted == Split::automatic ? few || recurrent >= kCoreCache : wanted != Split::rows;
   if (units) return {1, true};
   index shards = std::max<index>(1, std::min<index>(batch, 2));
   while (2 * shards <= kMostShards && 2 * shards * kRows <= batch && 2 * size_t(shards) * weights <= kAllSums) shards *= 2;
   return {shards, false};
 }
 
-// Threads of a shard that is cut up by units: a step must be worth the meeting at its end.
-inline int plan_members(double flops_per_step, index panels) {
-  // On a virtual machine a meeting takes 0.03 microseconds or 0.6, by where its processors happen to run. Just above the
-  // constant two threads are 1.2 to 1.5 times as fast as one in the former state, and slower by a third in the latter.
-  constexpr double kWorkPerMeeting = 2.2e4;
-  return int(std::max<index>(1, std::min<index>(panels, index(flops_per_step / kWorkPerMeeting))));
+// How the members of a team share the steps of a shard: each has units of its own, and they meet after each step; or, in a
+// pipeline, one walks through the steps while the others do what no step waits for, the products of x ahead of it and those of
+// the weight gradients behind it. Neither choice changes a result.
+struct TeamPlan {
+  int members;
+  bool pipelined;
+};
+
+// Of a step, in operations: `walk` waits for the step before, `others` do not.
+inline TeamPlan plan_team(index rows, double walk, double others, index panels) {
+  // On a virtual machine a meeting takes 0.03 microseconds or 0.6, by where its processors happen to run. Just above twice
+  // the constant two threads are 1.2 to 1.5 times as fast as one in the former state, and slower by a third in the latter.
+  constexpr double kWorkPerMeeting = 2e4;
+  constexpr double kWait = 1e4;    // a step waits for the one before,
+  constexpr double kSlower = 1;    // and for weights, which only its few rows share
+  constexpr double kUneven = 1.1;  // of a pipeline: somebody waits at its ends
+  constexpr double kGain = 0.85;   // more time than that of one thread is not worth a second
+  constexpr int kStages = 4;       // as many products as there are to share
+  const auto at_most = [](double n) { return int(std::max(1.0, std::min<double>(n, num_threads()))); };
+  const int by_units = at_most(std::min<double>(double(panels), (walk + others) / kWorkPerMeeting)), stages = at_most(kStages);
+  const double alone = walk * (1 + kSlower / double(std::max<index>(rows, 1))) + kWait;
+  const double units = by_units > 1 ? (alone + others) / by_units + kWorkPerMeeting : kGain * (alone + others);
+  const double pipeline = std::max(alone, kUneven * (alone + others) / stages);
+  const Split wanted = forced_split.load(std::memory_order_relaxed);
+  const bool pipelined = wanted == Split::automatic ? stages > 1 && pipeline < units : wanted == Split::pipeline;
+  return {pipelined ? stages : by_units, pipelined};
 }
+
+// Steps of which a pipeline makes the products of x at once.
+inline index block_steps(index rows) { return std::max<index>(1, 12 / std::max<index>(1, rows)); }
 
 // What a call would take by itself.
 struct Work {

@@ -1,10 +1,11 @@
 // Backpropagation through time.
 //
-// A team walks the rows of a shard from the last step to the first: gate gradients go into a small ring. After every chunk of
-// steps the chunk's gate gradients, still in cache, become dx and weight gradients with K = rows of the chunk. Every shard
-// sums its own; the sums are added up in order at the end, so that they do not depend on the number of threads. The ring
-// holds two chunks, because a chunk's first product reads the last step of the one before. With checkpoints, the
-// forward values of a stretch of chunks are computed again before the team walks through it.
+// A team walks the rows of a shard from the last step to the first: gate gradients go into a small ring, in this order. After
+// every chunk of steps, or behind the walker in a pipeline, the gate gradients, still in cache, become dx and weight
+// gradients, always in the order of the walk. Every shard sums its own; the sums are added up in order at the end, so that
+// they do not depend on the number of threads. The ring holds two chunks, because a chunk's first product reads the last
+// step of the one before. With checkpoints, the forward values of a stretch of chunks are computed again before the team
+// walks through it.
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "checks.hpp"
 #include "embedded_tokens.hpp"
 #include "forward_pass.hpp"
+#include "pipeline.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
 #include "workspace.hpp"
@@ -68,13 +70,17 @@ struct Scratch {
   Buffer<T> ring[2], direct, dc, dh_n, through_r;
   TraceBuffers<T> trace;  // with checkpoints: of one stretch
   typename ForwardPass<T>::Scratch forward;
+  std::unique_ptr<StreamsBehind> streams;  // in a pipeline
 };
 
-// Offsets of a chunk's rows in x, dx and h; every member has its own.
+// Offsets of a chunk's rows in x, dx, h and r*h, in the order of the walk; every member has its own.
 struct ChunkRows {
-  std::vector<index> x, dx, h;
-  explicit ChunkRows(index rows) : x(size_t(rows)), dx(size_t(rows)), h(size_t(rows)) {}
+  std::vector<index> x, dx, h, reset_h;
+  explicit ChunkRows(index rows) : x(size_t(rows)), dx(x), h(x), reset_h(x) {}
 };
+
+// What the gate gradients of a chunk become; that of a bias goes with its weight.
+enum class Gradient { input, weight_ih, weight_hh };
 
 template <class T>
 class Backward {
@@ -110,7 +116,8 @@ class Backward {
 
   void run() {
     const double flops = w.backward_flops();
-    const int threads = plan_threads(flops, shards * w.members);
+    const TeamPlan plan = w.backward_team();
+    const int threads = plan_threads(flops, shards * plan.members);
     std::vector<Scratch<T>> scratch(size_t(std::min<index>(threads, shards)));
     index stretch = 0;  // its rows, which are most in the first
     for (const Shard<T>& s : w.shards)
@@ -122,6 +129,7 @@ class Backward {
       t.dh_n = Buffer<T>(state);
       t.through_r = Buffer<T>(state);
       if (cell.has_c) t.dc = Buffer<T>(state);
+      if (plan.pipelined && threads > 1) t.streams = std::make_unique<StreamsBehind>(1 + 2 * plan.members);
       if (!forward) continue;
       t.trace = w.trace(rows, stretch, true);
       t.forward = forward->scratch();
@@ -138,12 +146,12 @@ class Backward {
     return RowOffsets(s.schedule, stride[batch_axis()], stride[1 - batch_axis()]);
   }
   T* ring_at(Scratch<T>& t, const Schedule& s, index step) const {
-    const index c = step / chunk;
-    return t.ring[c % 2].data() + (s.start[step] - s.start[c * chunk]) * row_values;
+    const index c = step / chunk, end = std::min((c + 1) * chunk, s.steps());
+    return t.ring[c % 2].data() + (s.start[end] - s.start[step + 1]) * row_values;
   }
 
-  // For one member of the team: it computes the gate gradients of its own panels, and meets the others after each
-  // product, because the next one reads all panels.
+  // For one member of the team. Either it computes the gate gradients of its own panels, and meets the others after each
+  // product, because the next one reads all panels; or one member computes all of them.
   void run_shard(index i, Scratch<T>& t, Team& team) {
     const Shard<T>& shard = w.shards[size_t(i)];
     const Schedule& s = shard.schedule;
@@ -158,28 +166,41 @@ class Backward {
       std::fill_n(t.direct.data(), shard.rows() * w.state_stride, T(0));
       gather_rows(dh_n, s, t.dh_n.data(), w.state_stride, w.H);
       if (cell.has_c) gather_rows(dc_n, s, t.dc.data(), w.state_stride, w.H);
+      if (t.streams) t.streams->reset();
     }
     team.barrier();
+    const bool pipelined = t.streams && team.size > 1;
+    Team alone;
+    Team& walkers = pipelined ? alone : team;
     ChunkRows at(chunk * rows);
     Trace<T> trace = shard.trace.from(s, 0, shard.rows(), true);
     for (index end = s.steps(); end > 0;) {
       const index begin = (end - 1) / chunk * chunk;
       if (forward && (end == s.steps() || end % w.checkpoint == 0))
         trace = forward->again(shard, (end - 1) / w.checkpoint * w.checkpoint, end, t.trace, t.forward, team);
-      for (index step = end - 1; step >= begin; --step) {
+      for (index step = end - 1; step >= begin && !(pipelined && team.rank > 0); --step) {
         const index active = s.active(step), later = s.active(step + 1);
         for (int p = 0; p < cell.phases; ++p) {
-          run_step(shard, trace, t, team, dy_offsets, step, p, 0, later);       // rows that go on
-          run_step(shard, trace, t, team, dy_offsets, step, p, later, active);  // rows that end here
-          team.barrier();
+          run_step(shard, trace, t, walkers, dy_offsets, step, p, 0, later);       // rows that go on
+          run_step(shard, trace, t, walkers, dy_offsets, step, p, later, active);  // rows that end here
+          walkers.barrier();
         }
+        if (pipelined) t.streams->advance(s.total() - s.start[step]);
       }
       list_rows(shard, trace, dx_offsets, begin, end, at);
-      if (w.distinct)
-        sum_tokens(i, t, team, begin, end);
-      else if (g.x)
-        input_gradient(s.start[end] - s.start[begin], ring_at(t, s, begin), row_values, g.x.data, at.dx.data(), team);
-      weight_gradients(i, trace, t, team, begin, end, at);
+      const index first = s.total() - s.start[end], last = s.total() - s.start[begin];
+      const T* const gates = ring_at(t, s, end - 1);
+      if (pipelined) {
+        // dx is one stream, and so is each member's share of a weight gradient
+        t.streams->follow(team, 1 + 2 * team.size, last, [&](int stream, index from, index to) {
+          const Gradient of = stream == 0 ? Gradient::input : stream % 2 == 1 ? Gradient::weight_ih : Gradient::weight_hh;
+          const Team share = stream == 0 ? Team() : Team((stream - 1) / 2, team.size);
+          add_gradient(of, i, trace, gates, share, first, from - first, to - first, at);
+        });
+      } else {
+        for (Gradient of : {Gradient::input, Gradient::weight_ih, Gradient::weight_hh})
+          add_gradient(of, i, trace, gates, team, first, 0, last - first, at);
+      }
       end = begin;
     }
     if (team.rank == 0 && s.steps() == 0) clear_sums(i);
@@ -240,11 +261,12 @@ class Backward {
   void list_rows(const Shard<T>& shard, const Trace<T>& trace, const RowOffsets& dx_offsets, index begin, index end,
                  ChunkRows& at) const {
     size_t n = 0;
-    for (index step = begin; step < end; ++step)
+    for (index step = end - 1; step >= begin; --step)
       for (index r = 0; r < shard.schedule.active(step); ++r, ++n) {
         at.x[n] = shard.x.base(step) + shard.x.at(step)[r];
         if (g.x && !w.distinct) at.dx[n] = dx_offsets.base(step) + dx_offsets.at(step)[r];
         at.h[n] = (trace.block(step) + r) * w.state_stride;
+        at.reset_h[n] = (trace.row(step) + r) * w.state_stride;
       }
   }
 
@@ -284,24 +306,33 @@ class Backward {
     w.kernels->gemm(m);
   }
 
-  // Adds the rows of the steps [begin, end) to the shard's sums, in the columns of this member's panels.
-  void weight_gradients(index i, const Trace<T>& trace, Scratch<T>& t, const Team& team, index begin, index end,
-                        ChunkRows& at) {
-    const Schedule& s = w.shards[size_t(i)].schedule;
-    Outer<T> o{};
-    o.fresh = end == s.steps();
-    o.rows = s.start[end] - s.start[begin];
-    o.d = ring_at(t, s, begin);
-    o.d_stride = row_values;
-    if (!w.distinct) {
-      add_outer(o, i, team, d_weight_ih, w.x.data, at.x.data(), w.I);
-      add_outer(o, i, team, d_bias_ih, &one, nullptr, 1);
+  // What the rows [begin, end) of a chunk add to a gradient, in the share of this member. The gate gradients of the chunk stand
+  // at `gates`; its first row is number `first` of the walk.
+  void add_gradient(Gradient of, index i, const Trace<T>& trace, const T* gates, const Team& team, index first, index begin,
+                   index end, const ChunkRows& at) {
+    gates += begin * row_values;
+    if (of == Gradient::input) {
+      if (w.distinct)
+        sum_tokens(i, gates, team, first + begin, end - begin);
+      else if (g.x)
+        input_gradient(end - begin, gates, row_values, g.x.data, at.dx.data() + begin, team);
+      return;
     }
-    add_outer(o, i, team, d_weight_hh[0], trace.operand ? trace.operand : trace.h, at.h.data(), w.H);
+    Outer<T> o{};
+    o.fresh = first + begin == 0;
+    o.rows = end - begin;
+    o.d = gates;
+    o.d_stride = row_values;
+    if (of == Gradient::weight_ih) {
+      if (w.distinct) return;  // from their sums
+      add_outer(o, i, team, d_weight_ih, w.x.data, at.x.data() + begin, w.I);
+      add_outer(o, i, team, d_bias_ih, &one, nullptr, 1);
+      return;
+    }
+    add_outer(o, i, team, d_weight_hh[0], trace.operand ? trace.operand : trace.h, at.h.data() + begin, w.H);
     for (int p = 0; p < cell.phases; ++p) add_outer(o, i, team, d_bias_hh[p], &one, nullptr, 1);
-    if (cell.phases == 1) return;
-    for (index n = 0; n < o.rows; ++n) at.h[size_t(n)] = (trace.row(begin) + n) * w.state_stride;
-    add_outer(o, i, team, d_weight_hh[1], trace.reset_h, at.h.data(), w.H);  // the second product read r*h_prev
+    if (cell.phases > 1)  // the second product read r*h_prev
+      add_outer(o, i, team, d_weight_hh[1], trace.reset_h, at.reset_h.data() + begin, w.H);
   }
 
   // Of a shard in which no row has a step.
@@ -348,15 +379,14 @@ class Backward {
     w.kernels->outer(o);
   }
 
-  // Adds a chunk's gate gradients to those of their tokens, in the panels of this member.
-  void sum_tokens(index i, Scratch<T>& t, const Team& team, index begin, index end) {
-    const Schedule& s = w.shards[size_t(i)].schedule;
+  // Adds the gate gradients of so many rows, the `first` of the walk and those after it, to those of their tokens, in the
+  // panels of this member.
+  void sum_tokens(index i, const T* gates, const Team& team, index first, index count) {
     const TokenSums<T>& k = tokens[size_t(i)];
     const index L = w.kernels->lanes;  // x adds to the first slots
     for (index p = team.begin(panels); p < team.end(panels); ++p)
-      w.kernels->scatter_add(s.start[end] - s.start[begin], k.at.data() + s.start[begin],
-                             units.vectors(p, cell.x_all.count) * L, row_values, ring_at(t, s, begin) + p * plane,
-                             token_values, k.sums.data() + p * cell.x_all.count * L);
+      w.kernels->scatter_add(count, k.at.data() + first, units.vectors(p, cell.x_all.count) * L, row_values,
+                             gates + p * plane, token_values, k.sums.data() + p * cell.x_all.count * L);
   }
 
   // What the chunks of a shard left for W: one product per distinct token.

@@ -190,9 +190,12 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
     reduce_operand<T, W>(w.shards.back(), weights, w);
   }
 
-  const double flops = 2.0 * w.total * double(cell.gates * w.H) * double(w.H + (in.table ? 0 : w.I));
-  w.members = plan_members(flops / double(std::max<index>(w.steps, 1) * plan.shards), weights.panels());
-  const int threads = plan_threads(flops, plan.shards * w.members);
+  const bool projects = w.chunked && !in.table;
+  const double per_input = 2.0 * w.total * double(cell.gates * w.H), flops = per_input * double(w.H + (in.table ? 0 : w.I));
+  const double ahead = projects ? per_input * double(w.I) : 0, steps = double(std::max<index>(w.steps, 1) * plan.shards);
+  const TeamPlan team = plan_team(w.rows, (flops - ahead) / steps, ahead / steps, weights.panels());
+  w.pipelined = team.pipelined && projects;
+  const int threads = plan_threads(flops, plan.shards * team.members);
   const ForwardPass<T, W> pass(w, weights, in, out);
   std::vector<typename ForwardPass<T, W>::Scratch> scratch;
   for (index i = 0; i < std::min<index>(threads, plan.shards); ++i) scratch.push_back(pass.scratch());

@@ -22,10 +22,11 @@ Work forward_work(const RnnCall<T>& call) {
                        : in.packed.precision() == Precision::bfloat16         ? 2
                                                                               : 1;
   const RecurrentPlan plan = plan_recurrent(batch, steps, I, H, cell.slots, value, call.workspace != nullptr);
-  const double step = 2.0 * double(batch * cell.gates * H) * double(H + (in.table || in.distinct ? 0 : I));
-  const double flops = step * double(steps);
-  const int lanes = active_kernels<T>().lanes, members = plan_members(step / double(plan.shards), (H + lanes - 1) / lanes);
-  return {flops, steps, plan_threads(flops, plan.shards * members), size_t(cell.slots * H * H) * value};
+  const double per_input = 2.0 * double(batch * cell.gates * H), of_x = in.table || in.distinct ? 0 : per_input * double(I);
+  const double step = per_input * double(H) + of_x, ahead = plan.chunked ? of_x : 0, flops = step * double(steps);
+  const int lanes = active_kernels<T>().lanes;
+  const TeamPlan team = plan_team(batch / plan.shards, (step - ahead) / double(plan.shards), ahead / double(plan.shards), panels_of(H, lanes));
+  return {flops, steps, plan_threads(flops, plan.shards * team.members), size_t(cell.slots * H * H) * value};
 }
 
 template <class T>
@@ -33,7 +34,7 @@ Work backward_work(const RnnBackwardCall<T>& call) {
   const auto* w = call.workspace.state.get();
   if (!w) return {0, 0, 1, 0};  // an error, which the call itself finds
   const double flops = w->backward_flops();
-  return {flops, w->steps, plan_threads(flops, index(w->shards.size()) * w->members),
+  return {flops, w->steps, plan_threads(flops, index(w->shards.size()) * w->backward_team().members),
           size_t(w->cell->slots * w->H * w->H) * sizeof(T)};
 }
 

@@ -13,7 +13,6 @@
 
 #include "fastrnn/runtime.hpp"
 #include "helpers.hpp"
-#include "spin.hpp"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -67,7 +66,7 @@ class FlushDenormals {
 #endif
 };
 
-struct Abandoned {};  // thrown by Team::wait
+struct Abandoned {};  // thrown by Team::until
 
 // The first exception of a call; nothing new is begun after it.
 class Failure {
@@ -113,9 +112,10 @@ void set_num_threads(int threads) {
 void Team::wait() {
   flags_[rank].epoch.store(++epoch_, std::memory_order_release);
   for (int other = 0; other < size; ++other)
-    for (Spin spin; int32_t(flags_[other].epoch.load(std::memory_order_acquire) - epoch_) < 0; spin.once())
-      if (failed_->load(std::memory_order_relaxed)) throw Abandoned{};
+    until([&] { return int32_t(flags_[other].epoch.load(std::memory_order_acquire) - epoch_) >= 0; });
 }
+
+void Team::abandon() { throw Abandoned{}; }
 
 void run_tasks(int threads, index count, const std::function<void(int, index)>& task) {
   std::atomic<index> next{0};

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "fastrnn/types.hpp"
+#include "spin.hpp"
 
 namespace fastrnn {
 
@@ -18,6 +19,7 @@ class Team {
   };
 
   Team() = default;
+  Team(int rank, int size) : rank(rank), size(size) {}  // to share things out; it cannot wait
   Team(Flag* flags, const std::atomic<bool>* failed, int rank, int size)
       : rank(rank), size(size), flags_(flags), failed_(failed) {}
   const int rank = 0, size = 1;
@@ -27,12 +29,19 @@ class Team {
   void barrier() {
     if (size > 1) wait();
   }
+  // Spins until done(), as above.
+  template <class F>
+  void until(const F& done) const {
+    for (Spin spin; !done(); spin.once())
+      if (failed_ && failed_->load(std::memory_order_relaxed)) abandon();
+  }
   // The share of `count` things that falls to this member: [begin(count), end(count)).
   index begin(index count) const { return count * rank / size; }
   index end(index count) const { return count * (rank + 1) / size; }
 
  private:
   void wait();
+  [[noreturn]] static void abandon();
   Flag* flags_ = nullptr;
   const std::atomic<bool>* failed_ = nullptr;
   uint32_t epoch_ = 0;

@@ -105,7 +105,7 @@ void project_rows(const typename PackedWeights<T>::State& w, const View<const T>
     step.rows = std::min(kBlock, count - first);
     for (index r = 0; r < step.rows; ++r) at[r] = (token ? token[first + r] : first + r) * rows.stride[0];
     step.x = copies[size_t(thread)].fill(w.reduced, rows.data, at, 0, step.rows);
-    copies[size_t(thread)].place(at, step.rows);
+    copies[size_t(thread)].place(at, 0, step.rows);
     step.last_panel = w.panels();
     step.fold = w.units.fold;
     step.folded = w.units.folded();

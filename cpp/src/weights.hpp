@@ -65,9 +65,9 @@ class InputRows {
       return x;
     }
   }
-  // at[r]: where row r stands, which is where it stood unless there are copies.
-  void place(index* at, index rows) const {
-    for (index r = 0; kCopies && r < rows; ++r) at[r] = r * stride_;
+  // at[r] of the rows [first, last): where row r stands, which is where it stood unless there are copies.
+  void place(index* at, index first, index last) const {
+    for (index r = first; kCopies && r < last; ++r) at[r] = r * stride_;
   }
 
  private:

@@ -8,6 +8,7 @@
 #include "fastrnn/rnn.hpp"
 #include "memory.hpp"
 #include "packing.hpp"
+#include "plan.hpp"
 #include "schedule.hpp"
 
 namespace fastrnn {
@@ -68,7 +69,7 @@ struct Workspace<T>::State {
   bool kept = false;                     // every step is kept
   index checkpoint = 0;                  // or the states of every so many steps, whole chunks; 0: none
   index chunk = 1;                       // steps whose gate gradients become weight gradients together
-  int members = 1;                       // threads that a shard is worth
+  bool pipelined = false;                // forward; see plan_team
   index state_stride = 0, saved_stride = 0;
   Buffer<T> weight_ih_t, weight_hh_t[kMaxPhases];
   PackedWeights<T> weights;  // with checkpoints: forward's
@@ -78,6 +79,11 @@ struct Workspace<T>::State {
 
   double backward_flops() const {
     return (checkpoint > 0 ? 6.0 : 4.0) * total * double(cell->gates * H) * double((distinct ? 0 : I) + H);
+  }
+  TeamPlan backward_team() const {
+    const double count = double(std::max<index>(steps, 1)) * double(std::max<size_t>(shards.size(), 1));
+    const double walk = 2.0 * total * double(cell->gates * H) * double(H);
+    return plan_team(rows, walk / count, (backward_flops() - walk) / count, panels_of(H, kernels->lanes));
   }
   bool saves(bool keep) const {  // the gates
     return cell->phases == 2 || (keep && (options.cell != Cell::rnn || needs_input(options.candidate)));

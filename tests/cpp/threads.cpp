@@ -88,7 +88,7 @@ std::vector<Values> results(Cell cell, Index B, bool ragged, Index checkpoint, b
 
 int any_number_of_threads(int threads) {
   int wrong = 0;
-  for (Split split : {Split::automatic, Split::rows, Split::units}) {
+  for (Split split : {Split::automatic, Split::rows, Split::units, Split::pipeline}) {
     forced_split.store(split);
     for (Cell cell : kAllCells)
       for (Index B : {1, 3, 17})
