@@ -246,6 +246,9 @@ static void forward_step(const ForwardStep<T, W>& s) {
     row = tile_rows<2, 1>(tile, row, s.rows, panels);
   } else if (P::slots == 4) {
     row = tile_rows<kSpread ? 2 : 3, 1>(tile, row, s.rows, panels);
+  } else if (P::slots == 1 && kManyRegisters && panels.last - panels.first >= 4) {
+    row = tile_rows<6, 4, 2, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
+    row = tile_rows<4, 4, 2, 1>(tile, row, s.rows, panels);
   } else if (kManyRegisters) {
     row = tile_rows<12 / P::slots, 2, 1>(tile, row, s.rows, panels);
     row = tile_rows<4 / P::slots, 4, 2, 1>(tile, row, s.rows, panels);
