@@ -76,10 +76,10 @@ inline TeamPlan plan_team(index rows, double walk, double others, index panels) 
   constexpr double kSlower = 1;    // and for weights, which only its few rows share
   constexpr double kUneven = 1.1;  // of a pipeline: somebody waits at its ends
   constexpr double kGain = 0.85;   // more time than that of one thread is not worth a second
-  constexpr int kStages = 4;       // as many products as there are to share
   const auto at_most = [](double n) { return int(std::max(1.0, std::min<double>(n, num_threads()))); };
-  const int by_units = at_most(std::min<double>(double(panels), (walk + others) / kWorkPerMeeting)), stages = at_most(kStages);
+  const int by_units = at_most(std::min<double>(double(panels), (walk + others) / kWorkPerMeeting));
   const double alone = walk * (1 + kSlower / double(std::max<index>(rows, 1))) + kWait;
+  const int stages = at_most(1 + std::ceil(others / alone));
   const double units = by_units > 1 ? (alone + others) / by_units + kWorkPerMeeting : kGain * (alone + others);
   const double pipeline = std::max(alone, kUneven * (alone + others) / stages);
   const Split wanted = forced_split.load(std::memory_order_relaxed);
