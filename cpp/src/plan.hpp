@@ -72,16 +72,17 @@ inline TeamPlan plan_team(index rows, double walk, double others, index panels) 
   // On a virtual machine a meeting takes 0.03 microseconds or 0.6, by where its processors happen to run. Just above twice
   // the constant two threads are 1.2 to 1.5 times as fast as one in the former state, and slower by a third in the latter.
   constexpr double kWorkPerMeeting = 2e4;
-  constexpr double kWait = 1e4;    // a step waits for the one before,
-  constexpr double kSlower = 1;    // and for weights, which only its few rows share
-  constexpr double kUneven = 1.1;  // of a pipeline: somebody waits at its ends
+  constexpr double kWait = 1e4;    // a step waits for the one before
   constexpr double kGain = 0.85;   // more time than that of one thread is not worth a second
+  // divided by the rows:
+  constexpr double kSlower = 1;    // a step waits for weights, which only its rows share
+  constexpr double kUneven = 0.1;  // in a pipeline somebody waits at the ends
   const auto at_most = [](double n) { return int(std::max(1.0, std::min<double>(n, num_threads()))); };
   const int by_units = at_most(std::min<double>(double(panels), (walk + others) / kWorkPerMeeting));
-  const double alone = walk * (1 + kSlower / double(std::max<index>(rows, 1))) + kWait;
+  const double few = 1 / double(std::max<index>(rows, 1)), alone = walk * (1 + kSlower * few) + kWait;
   const int stages = at_most(1 + std::ceil(others / alone));
   const double units = by_units > 1 ? (alone + others) / by_units + kWorkPerMeeting : kGain * (alone + others);
-  const double pipeline = std::max(alone, kUneven * (alone + others) / stages);
+  const double pipeline = std::max(alone, (1 + kUneven * few) * (alone + others) / stages);
   const Split wanted = forced_split.load(std::memory_order_relaxed);
   const bool pipelined = wanted == Split::automatic ? stages > 1 && pipeline < units : wanted == Split::pipeline;
   return {pipelined ? stages : by_units, pipelined};
