@@ -87,6 +87,7 @@ class ForwardPass {
         trace.operand[u] = trace.h[u] * shard.recurrent_mask.data()[u];
     team.barrier();
     steps(shard, trace, end, scratch, team);
+    if (scratch.blocks) team.barrier();  // one member walks, and all read what it leaves
     return trace;
   }
 
