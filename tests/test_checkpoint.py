@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core_settings import core, each_isa
+from core_settings import ISAS, core, each_isa
 from fastrnn import functional as F
 from fastrnn.layers import GRU, LSTM, Bidirectional, Dense, SimpleRNN
 from fastrnn.models import Sequential, load_model
@@ -71,6 +71,31 @@ def test_same_bits(cell: str, extents: str, kind: str, way: str, isa: str) -> No
                 assert workspace_bytes(some) < kept, "nothing was left out"
     finally:
         split("automatic")
+
+
+@pytest.mark.parametrize("ways", [("pipeline", "units"), ("units", "pipeline")], ids="-".join)
+@each_cell
+def test_same_bits_where_forward_and_backward_are_cut_up_differently(cell: str, ways: tuple[str, str]) -> None:
+    case = make(cell, "lengths", EXTENTS["few-rows"], np.float32)
+    expected = run(F, case)
+    try:
+        with core(ISAS[0], 2):
+            split(ways[0])
+            values, workspace = forward(F, case.with_options(checkpoint=True), workspace=True)
+            split(ways[1])
+            for _ in range(3):
+                assert_same({**values, **backward(F, case, workspace)}, expected)
+    finally:
+        split("automatic")
+
+
+def test_same_bits_where_the_plan_cuts_them_up_differently() -> None:
+    case = draw("lstm", np.random.default_rng(0), B=1, T=2000, I=256, H=64, dtype=np.float32)
+    with core(ISAS[0], 1):
+        expected = run(F, case)
+    with core(ISAS[0], 2):
+        for _ in range(3):
+            assert_same(run(F, case.with_options(checkpoint=True)), expected)
 
 
 @each_cell

@@ -82,7 +82,7 @@ struct Workspace<T>::State {
   }
   TeamPlan backward_team() const {
     const double count = double(std::max<index>(steps, 1)) * double(std::max<size_t>(shards.size(), 1));
-    const double walk = 2.0 * total * double(cell->gates * H) * double(H);
+    const double walk = (checkpoint > 0 ? 4.0 : 2.0) * total * double(cell->gates * H) * double(H);
     return plan_team(rows, walk / count, (backward_flops() - walk) / count, panels_of(H, kernels->lanes));
   }
   bool saves(bool keep) const {  // the gates

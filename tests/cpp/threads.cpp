@@ -34,8 +34,13 @@ View<T> view(T* data, std::initializer_list<Index> shape) {
   return v;
 }
 
+// How forward and backward are cut up.
+struct Splits {
+  Split forward = Split::automatic, backward = Split::automatic;
+};
+
 // Output, states and gradients of a random case; x is an array, or an embedding and tokens.
-std::vector<Values> results(Cell cell, Index B, bool ragged, Index checkpoint, bool embedded = false) {
+std::vector<Values> results(Cell cell, Index B, bool ragged, Index checkpoint, bool embedded = false, Splits splits = {}) {
   constexpr Index T = 90, I = 20, H = 48, V = 29;
   const Index G = cell == Cell::rnn ? 1 : cell == Cell::lstm ? 4 : 3;
   std::mt19937 generator(static_cast<unsigned>(B));
@@ -76,7 +81,9 @@ std::vector<Values> results(Cell cell, Index B, bool ragged, Index checkpoint, b
   out.h_n = view(r[1].data(), {B, H});
   if (cell == Cell::lstm) out.c_n = view(r[2].data(), {B, H});
   Workspace<float> workspace;
+  forced_split.store(splits.forward);
   rnn_forward(options, in, out, &workspace);
+  forced_split.store(splits.backward);
   RnnGradients<float> gradients;
   gradients.x = embedded ? view(r[3].data(), {V, I}) : view(r[3].data(), {B, T, I});
   gradients.weight_ih = view(r[4].data(), {G * H, I});
@@ -88,19 +95,18 @@ std::vector<Values> results(Cell cell, Index B, bool ragged, Index checkpoint, b
 
 int any_number_of_threads(int threads) {
   int wrong = 0;
-  for (Split split : {Split::automatic, Split::rows, Split::units, Split::pipeline}) {
-    forced_split.store(split);
+  constexpr Split a = Split::automatic, r = Split::rows, u = Split::units, p = Split::pipeline;
+  for (Splits splits : {Splits{a, a}, {r, r}, {u, u}, {p, p}, {p, u}, {u, p}})
     for (Cell cell : kAllCells)
       for (Index B : {1, 3, 17})
         for (bool ragged : {false, true})
           for (bool embedded : {false, true}) {
             set_num_threads(1);
-            const auto expected = results(cell, B, ragged, 0, embedded);
+            const auto expected = results(cell, B, ragged, 0, embedded, splits);
             set_num_threads(threads);
             for (Index checkpoint : {0, 1, 0, 1})
-              wrong += results(cell, B, ragged, checkpoint, embedded) != expected;
+              wrong += results(cell, B, ragged, checkpoint, embedded, splits) != expected;
           }
-  }
   forced_split.store(Split::automatic);
   return wrong;
 }
