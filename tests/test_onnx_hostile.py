@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import fastrnn.onnx  # noqa: E402
 from onnx_tools import graph_model, recurrent_arrays, recurrent_model  # noqa: E402
 
 X = np.ones((2, 3), np.float32)
+make = helper.make_node
 
 
 def refused(model: Any, words: str, error: type[Exception] = ValueError, **options: Any) -> None:
@@ -105,7 +109,6 @@ def test_names_and_cycles() -> None:
     def load(nodes: list[Any], words: str) -> None:
         refused(graph_model(nodes, {"x": X}, ["y"]), words)
 
-    make = helper.make_node
     cycle = [make("Add", ["x", "b"], ["a"], name="first"), make("Relu", ["a"], ["b"]), make("Relu", ["b"], ["y"])]
     load(cycle, r"node 'first' \(Add, 1 of 3\): expected input 'b' to be the result of a node before it \(cycles")
     load([make("Relu", ["y"], ["y"])], r"expected input 'y' to be the result of a node before it")
@@ -117,7 +120,7 @@ def test_names_and_cycles() -> None:
 
 
 def test_unsupported_things_are_named_with_their_place() -> None:
-    make, unsupported = helper.make_node, fastrnn.onnx.Unsupported
+    unsupported = fastrnn.onnx.Unsupported
     first = make("Relu", ["x"], ["a"])
     refused(
         graph_model([first, make("Einsum", ["a"], ["y"], name="e", equation="ij->ji")], {"x": X}, ["y"]),
@@ -186,7 +189,6 @@ def test_recurrent_inputs() -> None:
 
 
 def test_results_are_bounded() -> None:
-    make = helper.make_node
     huge = np.array([1 << 20, 1 << 20])
 
     def constants(nodes: list[Any], given: dict[str, Any], words: str, **options: Any) -> None:
@@ -213,6 +215,99 @@ def test_results_are_bounded() -> None:
     )  # fmt: skip
     with pytest.raises(ValueError, match=r"\(Concat, 1 of 1\): expected a result of at most 100 bytes"):
         model(X)
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Nothing within takes more than `size` bytes."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < size
+    finally:
+        tracemalloc.stop()
+
+
+MB = 1 << 20
+FLOATS = np.random.default_rng(0).standard_normal((2 * MB, 1, 1), dtype=np.float32)  # 8 MB
+SMALL = (FLOATS > 0).astype(np.uint8)  # 2 MB
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [
+        *[
+            (make(op, ["x"], ["y"]), [FLOATS])
+            for op in ("Abs", "Exp", "Erf", "Relu", "Softplus", "Selu", "Gelu", "Softmax", "GlobalMaxPool")
+        ],
+        (make("Clip", ["x", "a"], ["y"]), [FLOATS, np.float32(0)]),
+        (make("Cast", ["x"], ["y"], to=TensorProto.DOUBLE), [SMALL]),
+        (make("CastLike", ["x", "a"], ["y"]), [SMALL, np.float64(0)]),
+        (make("Pow", ["x", "a"], ["y"]), [SMALL[: MB // 6].astype(np.int32), np.float32(2)]),
+        (make("Dropout", ["x"], ["y", "mask"]), [SMALL.astype(np.float16)]),
+        (make("ArgMax", ["x"], ["y"], axis=1), [SMALL]),
+        (make("ArgMin", ["x"], ["y"], axis=1, select_last_index=1), [SMALL]),
+        (make("ReduceSum", ["x", "a"], ["y"]), [SMALL.astype(np.int32), np.array([1])]),
+        (make("CumSum", ["x", "a"], ["y"], exclusive=1), [FLOATS, np.array(1)]),
+        (make("TopK", ["x", "a"], ["y", "at"], axis=1), [SMALL, np.array([1])]),
+        (make("GatherElements", ["x", "a"], ["y"], axis=1), [FLOATS, SMALL.astype(np.int32) * 0]),
+        (make("MaxPool", ["x"], ["y"], kernel_shape=[1]), [FLOATS]),
+        (make("Conv", ["x", "a"], ["y"]), [SMALL[: MB // 3].astype(np.float16), np.ones((1, 1, 1), np.float16)]),
+    ],
+    ids=lambda part: part.op_type if isinstance(part, onnx.NodeProto) else "",
+)  # fmt: skip
+def test_nothing_is_made_before_its_size_is_known(node: Any, inputs: list[Any]) -> None:
+    given = dict(zip(node.input, map(np.asarray, inputs), strict=True))
+    entries = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for name, a in given.items()
+    ]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
+    proto = helper.make_model(
+        helper.make_graph([node], "test", entries, outputs), opset_imports=[helper.make_opsetid("", 20)]
+    )
+    model = fastrnn.onnx.load(proto, max_bytes=MB)
+    with (
+        at_most(MB),
+        pytest.raises(ValueError, match=rf"\({node.op_type}, 1 of 1\): expected a result of at most {MB} bytes"),
+    ):
+        model.run(given)
+
+
+LONG = 1 << 40
+
+
+@pytest.mark.parametrize(
+    ("node", "shapes"),
+    [
+        (make("GRU", ["x", "a", "b"], ["", "y"], hidden_size=2), [(0, LONG, 3), (1, 6, 3), (1, 6, 2)]),
+        (make("AveragePool", ["x"], ["y"], kernel_shape=[2]), [(0, 1, LONG)]),
+        (make("ReduceSum", ["x", "i0"], ["y"]), [(0, LONG)]),
+        (make("GatherElements", ["x", "j"], ["y"], axis=1), [(LONG, 0)]),
+        (make("GatherND", ["x", "k"], ["y"]), [(3,)]),
+        (make("TopK", ["x", "i0"], ["y", "at"], axis=0), [(0, LONG)]),
+    ],
+    ids=lambda part: part.op_type if isinstance(part, onnx.NodeProto) else "",
+)
+def test_an_empty_array_with_a_long_axis(node: Any, shapes: list[Any]) -> None:
+    """It takes nothing itself, but what is made from its extents would."""
+    constants = {name: np.zeros(shape, np.float32) for name, shape in zip("xab", shapes, strict=False)}
+    constants |= {"i0": np.array([0]), "j": np.zeros((LONG, 0), np.int64), "k": np.zeros((LONG, 0, 1), np.int64)}
+    refused(graph_model([node], {}, ["y"], constants), rf"\({node.op_type}, 1 of 1\): expected a result of at most")
+
+
+def test_an_empty_array_with_a_long_axis_and_its_sums() -> None:
+    constants = {"x": np.zeros((0, LONG), np.float32), "a": np.array([1])}
+    model = graph_model([make("CumSum", ["x", "a"], ["y"], exclusive=1)], {}, ["y"], constants)
+    assert fastrnn.onnx.load(model)().shape == (0, LONG)
+
+
+def test_memory_that_is_not_there() -> None:
+    """Whatever max_bytes allows: one of our messages."""
+    node = make("ConstantOfShape", ["s"], ["y"], name="zeros")
+    model = graph_model([node], {}, ["y"], {"s": np.array([1 << 56])})
+    words = r"node 'zeros' \(ConstantOfShape, 1 of 1\): expected results that fit in memory, got Unable to allocate"
+    refused(model, words, max_bytes=1 << 60)
 
 
 # ---- files
@@ -277,14 +372,30 @@ def test_sparse_and_repeated() -> None:
     refused(model, r"input 'x': expected a name of its own, got it twice")
 
 
+def in_a_file(tensor: Any, size: int) -> None:
+    """`tensor` as `size` floats that stand in the file w.bin."""
+    tensor.data_type, tensor.data_location = TensorProto.FLOAT, TensorProto.EXTERNAL
+    tensor.dims.append(size)
+    tensor.external_data.add(key="location", value="w.bin")
+
+
 def test_tensors_that_share_a_file_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "w.bin").write_bytes(bytes(2**16))
-    model = graph_model([helper.make_node("Relu", ["x"], ["y"])], {"x": np.zeros(3, np.float32)}, ["y"])
+    """Initializers, and attributes too; and before they are read."""
+    (tmp_path / "w.bin").write_bytes(bytes(MB))
+    shape = np.array([2])
+    initializers = graph_model([make("Relu", ["x"], ["y"])], {"x": np.zeros(3, np.float32)}, ["y"])
     for index in range(50):
-        tensor = model.graph.initializer.add(name=f"w{index}", data_type=1, dims=[2**14], data_location=1)
-        tensor.external_data.add(key="location", value="w.bin")
+        in_a_file(initializers.graph.initializer.add(name=f"t{index}"), MB // 4)
+    nodes = [make("ConstantOfShape", ["x"], ["y" if k == 0 else f"y{k}"], name=f"t{k}") for k in range(50)]
+    for node in nodes:
+        in_a_file(node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t, MB // 4)
+    attributes = graph_model(nodes, {"x": shape}, ["y"])
     path = tmp_path / "m.onnx"
-    path.write_bytes(model.SerializeToString())
-    assert fastrnn.onnx.load(path).outputs
-    with pytest.raises(ValueError, match=r"initializer 'w1': expected no more than the 65536 bytes of max_bytes"):
-        fastrnn.onnx.load(path, max_bytes=2**16)
+    for model, place in (
+        (initializers, r"\[onnx.load\] initializer 't1': "),
+        (attributes, r"\[onnx\] node 't1' \(ConstantOfShape, 2 of 50\): attribute value: "),
+    ):
+        path.write_bytes(model.SerializeToString())
+        assert fastrnn.onnx.load(path).outputs
+        with at_most(3 * MB // 2), pytest.raises(ValueError, match=f"{place}expected no more than the {MB} bytes of"):
+            fastrnn.onnx.load(path, max_bytes=MB)

@@ -337,7 +337,7 @@ def test_bad_calls() -> None:
         ({"a": x, "b": x, "c": x}, ValueError, r"inputs: expected a, b, got 'c'"),
         ({"a": x, "b": x[0]}, ValueError, r"b: expected shape \('\?', '\?'\), got \(3,\)"),
         ({"a": x, "b": x > 0}, TypeError, r"b: expected float32, got bool"),
-        ({"a": x, "b": x[:, :2]}, ValueError, r"node 'sum' \(Add, 1 of 1\): expected shapes that broadcast"),
+        ({"a": x, "b": x[:, :2]}, ValueError, r"node 'sum' \(Add, 1 of 1\): inputs: expected shapes that broadcast"),
         ([x, x], TypeError, r"inputs: expected a dictionary"),
     ):
         with pytest.raises(error, match=words):

@@ -346,15 +346,16 @@ DAMAGE: list[tuple[str, dict[str, Any], str]] = [
         "compile arguments",
     ),
     ("bad loss", {"config": lambda c: put(c["compile"], "loss", "os.system")}, "compile arguments"),
-    ("bad state", {"config": lambda c: put(c, "optimizer_state", {"iterations": "many"})}, "compile arguments"),
+    ("bad state", {"config": lambda c: put(c, "optimizer_state", {"iterations": "many"})}, "an optimizer state that"),
 ]
 
 
-def small(path: Path) -> Sequential:
-    """In the file: Input, Embedding, Dense, Flatten; and the state of Adam after one step."""
-    model = Sequential([L.Input((1,)), L.Embedding(9, 3, name="e"), L.Dense(1, name="d"), L.Flatten()])
-    model.compile("adam", "mse")
-    model.fit(np.ones((4, 1)), np.ones(4), verbose=0)
+def small(path: Path, optimizer: Any = "adam", steps: int = 1, names: tuple[str, str] = ("e", "d")) -> Sequential:
+    """In the file: Input, Embedding, Dense, Flatten; and the state of the optimizer after `steps` steps."""
+    model = Sequential([L.Input((1,)), L.Embedding(9, 3, name=names[0]), L.Dense(1, name=names[1]), L.Flatten()])
+    model.compile(optimizer, "mse")
+    for _ in range(steps):
+        model.fit(np.ones((4, 1)), np.ones(4), verbose=0)
     model.save(path)
     return model
 
@@ -368,6 +369,65 @@ def test_damaged_models_are_refused(tmp_path: Path, change: dict[str, Any], mess
     with pytest.raises(ValueError, match=message) as info:
         load_model(path)
     assert str(info.value).startswith(f"[load_model] {path}: expected a fastrnn model file, got ")
+
+
+MISFITS: list[tuple[str, dict[str, Any], str]] = [
+    ("weight", {"tensors": lambda t: put(t, "d/bias", np.zeros(2, "f4"))}, r"tensor 'd/bias' of shape \(2,\)"),
+    ("shape", {"tensors": lambda t: put(t, "optimizer/d/bias/m", np.zeros(9, "f4"))}, "optimizer tensors"),
+    ("dtype", {"tensors": lambda t: put(t, "optimizer/d/bias/m", np.zeros(1))}, "optimizer tensors"),
+    ("one missing", {"tensors": lambda t: drop(t, "optimizer/d/kernel/v")}, r"optimizer tensors \['m'\] of 'd/kernel'"),
+    ("one more", {"tensors": lambda t: put(t, "optimizer/d/bias/q", np.zeros(1, "f4"))}, "optimizer tensors"),
+    ("whose", {"tensors": lambda t: put(t, "optimizer/x/m", np.zeros(1, "f4"))}, "'optimizer/x/m' of a weight that"),
+    ("steps", {"config": lambda c: put(c["optimizer_state"], "iterations", -1)}, "an optimizer state that cannot"),
+    ("product", {"config": lambda c: put(c["optimizer_state"], "product", 2)}, "an optimizer state that cannot"),
+    ("a list", {"config": lambda c: put(c, "optimizer_state", [1])}, "an optimizer state that cannot be used"),
+]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize(("change", "message"), [d[1:] for d in MISFITS], ids=[d[0] for d in MISFITS])
+def test_what_does_not_fit_restores_nothing(
+    tmp_path: Path, change: dict[str, Any], message: str, trained: bool
+) -> None:
+    path = tmp_path / "m"
+    small(path, Nadam())
+    rewrite(path, **change)
+    model = small(tmp_path / "other", Nadam(), steps=3 if trained else 0)
+    optimizer = model.optimizer
+    assert optimizer is not None
+
+    def everything() -> tuple[Any, ...]:
+        slots = [{k: a.copy() for k, a in optimizer.slots(v).items()} for v in model.weights if optimizer.has_slots(v)]
+        return model.get_weights(), optimizer.get_state(), slots
+
+    before = everything()
+    with pytest.raises(ValueError, match=message) as info:
+        saving.restore(model, path)
+    assert str(info.value).startswith(f"[restore] {path}: expected a fastrnn model file, got ")
+    np.testing.assert_equal(everything(), before)
+
+
+def test_restoring_needs_an_optimizer_for_its_state(tmp_path: Path) -> None:
+    small(tmp_path / "m")
+    model = Sequential([L.Input((1,)), L.Embedding(9, 3, name="e"), L.Dense(1, name="d"), L.Flatten()])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"\[restore\] model: expected a compiled model, got one without compile"):
+        saving.restore(model, tmp_path / "m")
+    np.testing.assert_equal(model.get_weights(), before)
+    with pytest.raises(ValueError, match=r"\[restore\] model: expected a built model"):
+        saving.restore(Sequential([L.Dense(1)]), tmp_path / "m")
+
+
+@pytest.mark.parametrize("names", [("e", "d"), ("table", "out")], ids=["by name", "by position"])
+def test_a_restored_model_trains_on_as_the_saved_one(tmp_path: Path, names: tuple[str, str]) -> None:
+    saved = small(tmp_path / "m", steps=4)
+    if names == ("e", "d"):  # names go before places
+        rewrite(tmp_path / "m", metadata=lambda m: m["order"].reverse())
+    model = small(tmp_path / "other", names=names, steps=2)
+    saving.restore(model, tmp_path / "m")
+    for each in (saved, model):
+        each.fit(np.ones((4, 1)), np.ones(4), verbose=0)
+    same_weights(saved, model)
 
 
 def test_truncated_and_foreign_files_are_refused(tmp_path: Path) -> None:

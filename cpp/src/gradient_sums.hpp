@@ -99,7 +99,6 @@ Gemm<T> take_back(const T* gates, index stride, index count, const Runs& runs, c
   return m;
 }
 
-
 template <class T>
 class GradientSums {
  public:

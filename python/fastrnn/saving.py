@@ -316,30 +316,36 @@ def load_model(
     if compile and "compile" in config:
         try:
             model._compiled = Compiled.from_config(config["compile"])
-            _restore_optimizer(op, path, model, tensors, config.get("optimizer_state"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             _refuse(op, path, f"compile arguments that cannot be used ({type(error).__name__}: {error})")
+        _restore_optimizer(op, path, model, tensors, config.get("optimizer_state"))
     return model
 
 
 def _restore_optimizer(op: str, path: str, model: Any, tensors: dict[str, Array], state: Any) -> None:
-    """Put the optimizer's arrays back; all of them are checked first."""
+    """Put the optimizer's numbers and arrays back; all of them are checked before any is written."""
     if state is None:
         return
-    wanted = {}
-    for key, v in model.named_weights().items():
-        prefix = f"{_OPTIMIZER}/{key}/"
-        found = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
-        if not found:
-            continue
-        slots = model.optimizer.slots(v)
-        if found.keys() != slots.keys() or any(a.shape != v.shape or a.dtype != v.dtype for a in found.values()):
-            _refuse(op, path, f"optimizer tensors {sorted(found)} of {key!r}, not {sorted(slots)} of shape {v.shape}")
-        wanted[key] = (slots, found)
-    model.optimizer.set_state(state)
-    for slots, found in wanted.values():
-        for name, array in found.items():
-            slots[name][...] = array
+    optimizer, named = model.optimizer, model.named_weights()
+    found: dict[str, dict[str, Array]] = {}
+    for name, array in tensors.items():
+        if name.startswith(f"{_OPTIMIZER}/"):
+            key, _, slot = name[len(_OPTIMIZER) + 1 :].rpartition("/")
+            if key not in named:
+                _refuse(op, path, f"the optimizer tensor {name!r} of a weight that the file has not")
+            found.setdefault(key, {})[slot] = array
+    for key, arrays in found.items():
+        v, slots = named[key], optimizer.initial_slots(named[key])
+        if arrays.keys() != slots.keys() or any(a.shape != v.shape or a.dtype != v.dtype for a in arrays.values()):
+            _refuse(op, path, f"optimizer tensors {sorted(arrays)} of {key!r}, not {sorted(slots)} of shape {v.shape}")
+    try:
+        optimizer.set_state(state)
+    except (TypeError, ValueError, AttributeError) as error:
+        _refuse(op, path, f"an optimizer state that cannot be used ({type(error).__name__}: {error})")
+    for key, arrays in found.items():
+        slots = optimizer.slots(named[key])
+        for slot, array in arrays.items():
+            slots[slot][...] = array
 
 
 def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
@@ -349,40 +355,54 @@ def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
     if not model.built:
         raise ValueError(f"[{op}] model: expected a built model, got one without weights (call build or give an Input)")
     tensors = {key: array for key, array in tensors.items() if not key.startswith(f"{_OPTIMIZER}/")}
-    named = model.named_weights()
-    if tensors.keys() != named.keys():
-        tensors = _by_position(op, path, header["order"], tensors, list(named))
+    tensors = _under_our_names(op, path, model, tensors, header["order"])
     _check_tensors(op, path, model, tensors)
-    for key, v in named.items():
+    for key, v in model.named_weights().items():
         v.value[...] = tensors[key]
 
 
-def _by_position(op: str, path: str, order: list[str], tensors: dict[str, Array], names: list[str]) -> dict[str, Array]:
-    """The file's tensors under the model's names: the same variables in the same order."""
-    if sorted(order) != sorted(tensors):
+def _under_our_names(op: str, path: str, model: Any, tensors: dict[str, Array], order: list[str]) -> dict[str, Array]:
+    """The file's tensors under the model's names: the file's own, or else the same variables in the same order."""
+    weights = [key for key in tensors if not key.startswith(f"{_OPTIMIZER}/")]
+    names = list(model.named_weights())
+    if set(weights) == set(names):
+        return tensors
+    if sorted(order) != sorted(weights):
         _refuse(op, path, "a list of weights that is not that of its tensors")
     if len(order) != len(names):
         _refuse(op, path, f"{len(order)} weights, not {len(names)}")
     for theirs, ours in zip(order, names, strict=True):
         if theirs.split("/")[-1] != ours.split("/")[-1]:
             _refuse(op, path, f"the weight {theirs!r} where the model has {ours!r}")
-    return {ours: tensors[theirs] for theirs, ours in zip(order, names, strict=True)}
+    renamed = dict(zip(order, names, strict=True))
+    result = {}
+    for key, array in tensors.items():
+        if key in renamed:
+            result[renamed[key]] = array
+            continue
+        weight, _, slot = key[len(_OPTIMIZER) + 1 :].rpartition("/")
+        if weight not in renamed:
+            _refuse(op, path, f"the optimizer tensor {key!r} of a weight that the file has not")
+        result[f"{_OPTIMIZER}/{renamed[weight]}/{slot}"] = array
+    return result
 
 
 def restore(model: Any, path: str | os.PathLike[str]) -> dict[str, str]:
-    """Weights and optimizer state of a saved model into this one of the same layers; returns the saved strings."""
+    """Weights and optimizer state of a saved model into this one of the same layers; returns the saved strings.
+
+    A file that does not fit changes nothing: neither weights nor the optimizer.
+    """
     op = "restore"
-    load_weights(model, path)
     path, tensors, header = _read(op, path, (MODEL,))
-    names = dict(zip(header["order"], model.named_weights(), strict=True))
-    renamed = {}
-    for key, array in tensors.items():
-        parts = key.split("/")
-        if parts[0] == _OPTIMIZER:
-            ours = names.get("/".join(parts[1:-1]))
-            if ours is None:
-                _refuse(op, path, f"the optimizer tensor {key!r} of a weight that the file has not")
-            renamed["/".join([_OPTIMIZER, ours, parts[-1]])] = array
-    _restore_optimizer(op, path, model, renamed, header["config"].get("optimizer_state"))
+    state = header["config"].get("optimizer_state")
+    if not model.built:
+        raise ValueError(f"[{op}] model: expected a built model, got one without weights (call build or give an Input)")
+    if state is not None and model.optimizer is None:
+        raise ValueError(f"[{op}] model: expected a compiled model, got one without compile(optimizer, loss)")
+    tensors = _under_our_names(op, path, model, tensors, header["order"])
+    _check_tensors(op, path, model, tensors)
+    _restore_optimizer(op, path, model, tensors, state)  # refuses what does not fit, so before the weights
+    for key, v in model.named_weights().items():
+        v.value[...] = tensors[key]
     extra: dict[str, str] = header["extra"]
     return extra

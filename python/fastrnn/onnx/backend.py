@@ -75,10 +75,11 @@ class FastRNNBackend(Backend):
         if len(arrays) != len(names):
             raise ValueError(f"[onnx.backend] inputs: expected {len(names)} arrays, got {len(arrays)}")
         given = dict(zip(names, map(np.asarray, arrays), strict=True))
+        types = {name: _type_of(name, x) for name, x in given.items()}
         graph = onnx.helper.make_graph(
             [node],
             "node",
-            [onnx.helper.make_tensor_value_info(name, type_of(x.dtype), x.shape) for name, x in given.items()],
+            [onnx.helper.make_tensor_value_info(name, types[name], x.shape) for name, x in given.items()],
             [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name],
         )
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
@@ -91,6 +92,13 @@ class FastRNNBackend(Backend):
             return bool(Device(device).type == DeviceType.CPU)
         except (AttributeError, ValueError):
             return False
+
+
+def _type_of(name: str, x: Any) -> int:
+    try:
+        return type_of(x.dtype)
+    except TypeError as error:
+        raise TypeError(f"[onnx.backend] {name}: {error}") from None
 
 
 is_compatible = FastRNNBackend.is_compatible

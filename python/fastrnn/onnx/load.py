@@ -14,7 +14,8 @@ from . import neural, pointwise, recurrent, shaping  # noqa: F401 (they register
 from .errors import Unsupported
 from .model import Model, Step, Value, call
 from .node import OPERATORS, Node, Runner
-from .tensors import dtype_of, to_array
+from .reader import Reader
+from .tensors import dtype_of
 
 Array = npt.NDArray[Any]
 
@@ -81,11 +82,12 @@ class _Loader:
     """The state of one load."""
 
     def __init__(self, model: ModelProto, folder: str | None, max_bytes: int) -> None:
-        self.model, self.graph, self.folder, self.max_bytes = model, model.graph, folder, max_bytes
+        self.model, self.graph, self.max_bytes = model, model.graph, max_bytes
         self.opset = self._opset()
         self.constants: dict[str, Array] = {}
         self.defaults: set[str] = set()
         self.known: set[str] = set()
+        self.read = Reader(model, folder, max_bytes)
         self.folded = 0
 
     def _opset(self) -> int:
@@ -104,21 +106,12 @@ class _Loader:
         graph = self.graph
         if graph.sparse_initializer:
             raise Unsupported("[onnx.load] sparse_initializer: expected dense tensors, got sparse ones")
-        held, files = 0, set[str]()
         for tensor in graph.initializer:
             self._define(tensor.name, f"initializer {tensor.name!r}")
             try:
-                self.constants[tensor.name] = to_array(tensor, self.folder)
+                self.constants[tensor.name] = self.read(tensor)
             except ValueError as error:
                 raise ValueError(f"[onnx.load] initializer {tensor.name!r}: {error}") from None
-            # many tensors may name the same bytes of one file
-            held += self.constants[tensor.name].nbytes
-            files |= {entry.value for entry in tensor.external_data if entry.key == "location"}
-            if held > self.max_bytes and held > self._there(files):
-                raise ValueError(
-                    f"[onnx.load] initializer {tensor.name!r}: expected no more than the {self.max_bytes} bytes of "
-                    f"max_bytes, or than there are in the model's files, got {held} up to here"
-                )
         inputs: dict[str, Value] = {}
         for entry in graph.input:
             if entry.name in inputs:
@@ -145,11 +138,6 @@ class _Loader:
             {entry.key: entry.value for entry in self.model.metadata_props},
         )  # fmt: skip
 
-    def _there(self, files: set[str]) -> int:
-        paths = {os.path.realpath(os.path.join(self.folder or "", name)) for name in files}
-        sizes = (os.path.getsize(path) for path in paths)
-        return int(self.model.ByteSize()) + sum(sizes)
-
     def _define(self, name: str, place: str) -> None:
         if not name:
             raise ValueError(f"[onnx.load] {place}: expected a name, got none")
@@ -164,15 +152,17 @@ class _Loader:
             raise Unsupported(
                 f"[onnx] {place}: expected a supported operator ({', '.join(sorted(OPERATORS))}), got {name}"
             )
-        if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in proto.attribute):
-            raise Unsupported(f"[onnx] {place}: expected attributes without graphs")
+        for attribute in proto.attribute:
+            if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+                words = "expected numbers, strings or a tensor, got a graph"
+                raise Unsupported(f"[onnx] {place}: attribute {attribute.name}: {words}")
         for name in proto.input:
             if name and name not in self.known:
                 words = "the result of a node before it (cycles are not possible)"
                 raise ValueError(f"[onnx] {place}: expected input {name!r} to be {words}")
         fixed = [self.constants.get(name) if name not in self.defaults else None for name in proto.input]
         try:
-            node = Node(proto, place, self.opset, fixed, self.max_bytes, self.folder)
+            node = Node(proto, place, self.opset, fixed, self.max_bytes, self.read)
         except onnx.defs.SchemaError:
             raise Unsupported(f"[onnx] {place}: expected an operator of opset {self.opset}") from None
         run = OPERATORS[node.op](node)

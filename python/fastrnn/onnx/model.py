@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .node import Node, Runner
+from .tensors import type_of
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +39,8 @@ def call(step_node: Node, run: Runner, arguments: list[Any]) -> list[Array]:
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"[onnx] {step_node.place}: {error}") from error
+    except MemoryError as error:
+        raise ValueError(f"[onnx] {step_node.place}: expected results that fit in memory, got {error}") from None
     results = list(result) if isinstance(result, tuple) else [result]
     return [np.asarray(value) for value in results]
 
@@ -73,9 +76,12 @@ class Model:
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """All outputs by name, for inputs by name (arrays, or what NumPy makes one of).
 
+        An array has the kind of its input (floating-point, integer, bool) and may be wider or narrower if its values
+        fit; numbers of Python, and lists of such, may be integers where the input is floating-point.
+
         Raises:
-            ValueError, TypeError: an input that is missing, unknown, or of the wrong kind, rank or extent; an operator
-                that cannot take what it gets, named with its place.
+            ValueError, TypeError: an input that is missing, unknown, or of the wrong kind, rank or extent, or whose
+                values do not fit its type; an operator that cannot take what it gets, named with its place.
         """
         if not isinstance(inputs, Mapping):
             raise TypeError(f"[onnx.run] inputs: expected a dictionary of arrays, got {type(inputs).__name__}")
@@ -123,14 +129,8 @@ def _as_input(name: str, value: Value, given: Any) -> Array:
         x = np.asarray(given)
     except ValueError:
         raise ValueError(f"[onnx.run] {name}: expected an array, got nested lists of uneven length") from None
-    if value.dtype is not None and x.dtype != value.dtype:
-        kinds = {"f": "f", "i": "iu", "u": "iu", "b": "b"}[value.dtype.kind]
-        if x.dtype.kind not in kinds:
-            raise TypeError(f"[onnx.run] {name}: expected {value.dtype}, got {x.dtype}")
-        cast = x.astype(value.dtype)
-        if x.dtype.kind in "iu" and not np.array_equal(cast, x):
-            raise ValueError(f"[onnx.run] {name}: expected integers of {value.dtype}, got {x.min()} to {x.max()}")
-        x = cast
+    if value.dtype is None or x.dtype != value.dtype:
+        x = _converted(name, value.dtype, x, isinstance(given, (int, float, list, tuple)))
     if value.shape is not None and (
         x.ndim != len(value.shape)
         or any(isinstance(want, int) and want != got for want, got in zip(value.shape, x.shape, strict=True))
@@ -138,3 +138,30 @@ def _as_input(name: str, value: Value, given: Any) -> Array:
         shown = tuple("?" if e is None else e for e in value.shape)
         raise ValueError(f"[onnx.run] {name}: expected shape {shown}, got {x.shape}")
     return x
+
+
+def _converted(name: str, dtype: np.dtype[Any] | None, x: Array, python: bool) -> Array:
+    """x in the dtype of its input, if it is of that kind and every value fits. A float is rounded as usual.
+
+    ONNX Runtime takes no other dtype than the declared one. An array of another kind is a mistake (ids where there
+    should be vectors); Python's numbers have no dtype to be mistaken in.
+    """
+    if dtype is None:  # the model does not say
+        try:
+            type_of(x.dtype)
+        except TypeError as error:
+            raise TypeError(f"[onnx.run] {name}: {error}") from None
+        return x.astype(x.dtype.newbyteorder("="), copy=False)
+    kinds = {"f": "fiu" if python else "f", "i": "iu", "u": "iu", "b": "b"}[dtype.kind]
+    if x.dtype.kind not in kinds:
+        raise TypeError(f"[onnx.run] {name}: expected {dtype}, got {x.dtype}")
+    with np.errstate(over="ignore"):
+        cast = x.astype(dtype)
+    if dtype.kind == "f":
+        lost = np.isinf(cast) & np.isfinite(x)
+        if lost.any():
+            limit = np.finfo(dtype).max
+            raise ValueError(f"[onnx.run] {name}: expected {dtype}, from {-limit} to {limit}, got {x[lost][0]}")
+    elif not np.array_equal(cast, x):
+        raise ValueError(f"[onnx.run] {name}: expected integers of {dtype}, got {x.min()} to {x.max()}")
+    return cast

@@ -17,19 +17,22 @@ Array = npt.NDArray[Any]
 @operator("MatMul")
 def _matmul(node: Node, a: Array, b: Array) -> Any:
     if a.ndim < 1 or b.ndim < 1 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else -1] or a.dtype != b.dtype:
-        raise node.error(f"expected (..., I) and (..., I, O) of one type, got {a.dtype} {a.shape}, {b.dtype} {b.shape}")
-    tail = (*a.shape[-2:-1], *(b.shape[-1:] if b.ndim > 1 else ()))
+        expected = "(..., I) and (..., I, O) of one type"
+        raise node.error(f"A, B: expected {expected}, got {a.dtype} {a.shape}, {b.dtype} {b.shape}")
     try:
-        node.room((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *tail), a.dtype)
-    except ValueError as error:
-        raise error if str(error).startswith("[") else node.error(str(error)) from None
+        leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise node.error(f"A, B: expected leading axes that broadcast, got {a.shape} and {b.shape}") from None
+    node.room((*leading, *a.shape[-2:-1], *(b.shape[-1:] if b.ndim > 1 else ())), a.dtype)
     return np.asarray(np.matmul(a, b))
 
 
 @operator("Gemm")
 def _gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> Any:
-    if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or (c is not None and c.dtype != a.dtype):
+    if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
         raise node.error(f"A, B: expected two matrices of one type, got {a.dtype} {a.shape}, {b.dtype} {b.shape}")
+    if c is not None and c.dtype != a.dtype:
+        raise node.error(f"C: expected {a.dtype} as A and B, got {c.dtype}")
     a, b = (a.T if node.attributes["transA"] else a), (b.T if node.attributes["transB"] else b)
     if a.shape[1] != b.shape[0]:
         raise node.error(f"A, B: expected (M, K) and (K, N), got {a.shape} and {b.shape}")
@@ -52,6 +55,7 @@ def _softmax(node: Node, x: Array) -> Any:
     axis %= x.ndim
     if node.version < 13:  # the axes from `axis` on are taken together
         x, axis = x.reshape(int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))), 1
+    node.room(shape, x.dtype)
     if not x.size:
         return x.reshape(shape)
     shifted = x - x.max(axis=axis, keepdims=True)
@@ -63,6 +67,9 @@ def _softmax(node: Node, x: Array) -> Any:
 @operator("GlobalMaxPool", "GlobalAveragePool")
 def _global_pool(node: Node, x: Array) -> Any:
     axes = tuple(range(2, x.ndim))
+    if 0 in x.shape[2:]:
+        raise node.error(f"X: expected at least one step, got {x.shape}")
+    node.room(x.shape[:2], x.dtype)
     if node.op == "GlobalMaxPool":
         return x.max(axis=axes, keepdims=True)
     return x.mean(axis=axes, keepdims=True, dtype=x.dtype)
@@ -128,6 +135,7 @@ class Windows:
         if before or after:
             self.node.room((*x.shape[:2], before + time + after), x.dtype)
             x = np.pad(x, ((0, 0), (0, 0), (before, after)), constant_values=value)
+        self.node.room((*x.shape[:2], count), x.dtype)
         return x, count
 
     def view(self, x: Array, count: int) -> Array:
@@ -150,16 +158,19 @@ def _conv(node: Node) -> Runner:
 
     def run(x: Array, w: Array, b: Array | None = None) -> Any:
         if w.ndim != 3 or w.dtype != x.dtype or x.ndim != 3 or x.shape[1] != w.shape[1] * groups:
-            expected = f"W (filters, channels / {groups}, kernel) for an X (batch, channels, time)"
-            raise node.error(f"{expected}, got {x.dtype} {x.shape} and {w.dtype} {w.shape}")
+            expected = f"(batch, channels, time) and (filters, channels / {groups}, kernel) of one type"
+            raise node.error(f"X, W: expected {expected}, got {x.dtype} {x.shape} and {w.dtype} {w.shape}")
         if w.shape[0] % groups:
             raise node.error(f"group: expected a divisor of {w.shape[0]} filters, got {groups}")
+        if b is not None and (b.shape != w.shape[:1] or b.dtype != x.dtype):
+            raise node.error(f"B: expected {x.dtype} ({w.shape[0]},), one for each filter, got {b.dtype} {b.shape}")
+        wide = np.float64 if x.dtype == np.float64 else np.float32
         windows = Windows(node, w.shape[2])
         padded, count = windows.pad(x, 0)
-        node.room((x.shape[0], w.shape[0], count), x.dtype)
+        node.room(padded.shape, wide)
+        node.room((x.shape[0], w.shape[0], count), wide)
         if not count:
             raise node.error(f"X: expected at least {windows.reach} steps with padding, got {padded.shape[2]}")
-        wide = np.float64 if x.dtype == np.float64 else np.float32
         steps = padded.transpose(0, 2, 1).astype(wide, copy=False)
         parts = [
             F.conv1d(
@@ -201,7 +212,7 @@ def _average_pool(node: Node) -> Runner:
         padded, count = windows.pad(x, 0)
         time = x.shape[2]
         before, after = windows.padding(time)
-        counted = np.zeros((1, 1, padded.shape[2]), x.dtype)
+        counted = np.zeros(node.room((1, 1, padded.shape[2]), x.dtype), x.dtype)  # long, though x may be empty
         low, high = (0, before + time + after) if node.attributes["count_include_pad"] else (before, before + time)
         counted[..., low:high] = 1
         sums = windows.view(padded, count).sum(axis=-1, dtype=x.dtype)

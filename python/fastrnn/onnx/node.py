@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import AttributeProto, NodeProto
+from onnx import AttributeProto, NodeProto, TensorProto
 
 from .errors import Unsupported
-from .tensors import to_array
 
 Array = npt.NDArray[Any]
 Inputs = Sequence[Any]  # arrays, or None where an optional input is left out
@@ -33,12 +32,13 @@ class Node:
 
     inputs, outputs: names, "" for an optional one left out. attributes: by name, defaults filled in, None where there
     is none. version: the opset in which this form of the operator came. constants: the values of inputs that are known
-    when the model is loaded, else None. max_bytes: the largest array an operator may make.
+    when the model is loaded, else None. max_bytes: the largest array an operator may make. read: makes the array of a
+    tensor among the attributes.
     """
 
     def __init__(
         self, proto: NodeProto, place: str, opset: int, constants: Sequence[Array | None], max_bytes: int,
-        folder: str | None,
+        read: Callable[[TensorProto], Array],
     ) -> None:  # fmt: skip
         self.op = proto.op_type
         self.place = place
@@ -60,13 +60,13 @@ class Node:
         for name, formal in zip(self.inputs, formals, strict=False):
             if not name and formal.option != onnx.defs.OpSchema.FormalParameterOption.Optional:
                 raise self.error(f"{formal.name}: expected an input (it is not optional), got none")
-        self.attributes = self._attributes(proto, schema, folder)
+        self.attributes = self._attributes(proto, schema, read)
 
-    def _attributes(self, proto: NodeProto, schema: Any, folder: str | None) -> dict[str, Any]:
+    def _attributes(self, proto: NodeProto, schema: Any, read: Callable[[TensorProto], Array]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name, formal in schema.attributes.items():
             default = formal.default_value
-            values[name] = self._value(default, folder) if default.type in _FIELDS else None
+            values[name] = self._value(default, read) if default.type in _FIELDS else None
         seen = set()
         for attribute in proto.attribute:
             name = attribute.name
@@ -81,17 +81,17 @@ class Node:
                 raise self.error(f"attribute {name}: expected type {wanted}, got type {attribute.type}")
             if attribute.type not in _FIELDS:
                 raise self.unsupported(f"attribute {name}: expected numbers, strings or a tensor")
-            values[name] = self._value(attribute, folder)
+            values[name] = self._value(attribute, read)
         for name, formal in schema.attributes.items():
             if formal.required and name not in seen:
                 raise self.error(f"attribute {name}: expected it (it is required), got none")
         return values
 
-    def _value(self, attribute: AttributeProto, folder: str | None) -> Any:
+    def _value(self, attribute: AttributeProto, read: Callable[[TensorProto], Array]) -> Any:
         value = getattr(attribute, _FIELDS[attribute.type])
         if attribute.type == AttributeProto.TENSOR:
             try:
-                return to_array(value, folder)
+                return read(value)
             except ValueError as error:
                 raise self.error(f"attribute {attribute.name}: {error}") from None
         if attribute.type == AttributeProto.STRING:
@@ -117,6 +117,11 @@ class Node:
         if math.prod(int(extent) for extent in shape) * np.dtype(dtype).itemsize > self.max_bytes:
             raise self.error(f"expected a result of at most {self.max_bytes} bytes, got {dtype} {tuple(shape)}")
         return tuple(int(extent) for extent in shape)
+
+    def same_type(self, *arrays: Array) -> None:
+        """Refuse inputs of different element types."""
+        if any(a.dtype != arrays[0].dtype for a in arrays):
+            raise self.error(f"inputs: expected one type, got {', '.join(str(a.dtype) for a in arrays)}")
 
 
 # what runs a node: its inputs (None where left out) -> its output or outputs

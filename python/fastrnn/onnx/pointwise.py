@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from ..activations import Activation
 from ..reference.pointwise import f as reference_activation
+from .erf import erf
 from .node import Node, Runner, maker, operator
 from .tensors import dtype_of
 
@@ -22,20 +22,15 @@ def broadcast(node: Node, dtype: Any, *arrays: Array) -> tuple[int, ...]:
     try:
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
     except ValueError:
-        raise node.error(f"expected shapes that broadcast, got {[a.shape for a in arrays]}") from None
+        raise node.error(f"inputs: expected shapes that broadcast, got {[a.shape for a in arrays]}") from None
     return node.room(shape, dtype)
-
-
-def _same(node: Node, arrays: tuple[Array, ...]) -> None:
-    if any(a.dtype != arrays[0].dtype for a in arrays):
-        raise node.error(f"expected inputs of one type, got {', '.join(str(a.dtype) for a in arrays)}")
 
 
 def _divide(a: Array, b: Array) -> Any:
     if a.dtype.kind == "f":
         return np.true_divide(a, b)
     if (b == 0).any():
-        raise ValueError("expected a divisor other than 0, got 0")
+        raise ValueError("B: expected divisors other than 0, got 0")
     if a.dtype.kind == "u":
         return np.floor_divide(a, b)
     quotient = np.floor_divide(a, b)  # integers are truncated towards zero
@@ -60,22 +55,22 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
 
 @operator(*_BINARY)
 def _binary(node: Node, a: Array, b: Array) -> Any:
-    _same(node, (a, b))
+    node.same_type(a, b)
     broadcast(node, a.dtype, a, b)
     return _BINARY[node.op](a, b)
 
 
 @operator("Pow")
 def _pow(node: Node, a: Array, b: Array) -> Any:
-    broadcast(node, a.dtype, a, b)
-    if a.dtype.kind in "iu":  # by way of floats: NumPy refuses negative integer exponents
-        return np.power(a.astype(np.float64), b).astype(a.dtype)
-    return np.power(a, b).astype(a.dtype)
+    # integers by way of floats: NumPy refuses negative integer exponents
+    base = np.float64 if a.dtype.kind in "iu" else a.dtype
+    broadcast(node, np.result_type(base, b.dtype), a, b)
+    return np.power(a.astype(base, copy=False), b).astype(a.dtype, copy=False)
 
 
 @operator("Max", "Min", "Sum", "Mean")
 def _variadic(node: Node, *arrays: Array) -> Any:
-    _same(node, arrays)
+    node.same_type(*arrays)
     broadcast(node, arrays[0].dtype, *arrays)
     combine = {"Max": np.maximum, "Min": np.minimum}.get(node.op, np.add)
     result = arrays[0]
@@ -86,7 +81,7 @@ def _variadic(node: Node, *arrays: Array) -> Any:
 
 @operator("Where")
 def _where(node: Node, condition: Array, a: Array, b: Array) -> Any:
-    _same(node, (a, b))
+    node.same_type(a, b)
     if condition.dtype != np.bool_:
         raise node.error(f"condition: expected bool, got {condition.dtype}")
     broadcast(node, a.dtype, condition, a, b)
@@ -113,15 +108,14 @@ _UNARY: dict[str, Callable[[Array], Array]] = {
 
 @operator(*_UNARY)
 def _unary(node: Node, x: Array) -> Any:
+    node.room(x.shape, x.dtype)
     return _UNARY[node.op](x)
 
 
-_erf = np.frompyfunc(math.erf, 1, 1)
-
-
 @operator("Erf")
-def _erf_operator(node: Node, x: Array) -> Any:
-    return np.asarray(_erf(x.astype(np.float64))).astype(x.dtype)
+def _erf(node: Node, x: Array) -> Any:
+    node.room(x.shape, x.dtype)
+    return erf(x)
 
 
 # ---- activations ----------------------------------------------------------------------------------------------------
@@ -140,15 +134,16 @@ _ACTIVATIONS: dict[str, str] = {
 }
 
 
-def activate(x: Array, activation: Activation) -> Array:
+def _activate(node: Node, x: Array, activation: Activation) -> Array:
     """On the kernels where they take it."""
     from .. import functional as F
 
-    if x.dtype not in (np.float32, np.float64) or (activation.name == "elu" and activation.alpha < 0):
-        if x.dtype == np.float16:
-            return activate(x.astype(np.float32), activation).astype(np.float16)
-        return reference_activation(x, activation)
-    return F.activation(np.ascontiguousarray(x), activation).reshape(x.shape)
+    wide = np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
+    node.room(x.shape, wide)
+    numbers = x.astype(wide, copy=False)
+    if wide not in (np.float32, np.float64) or (activation.name == "elu" and activation.alpha < 0):
+        return reference_activation(numbers, activation).astype(x.dtype, copy=False)
+    return F.activation(np.ascontiguousarray(numbers), activation).reshape(x.shape).astype(x.dtype, copy=False)
 
 
 @maker(*_ACTIVATIONS)
@@ -159,11 +154,12 @@ def _activation(node: Node) -> Runner:
             raise node.unsupported(f"alpha: expected 1, got {values[0]}")
         values = []
     spec = Activation(_ACTIVATIONS[node.op], *values)
-    return lambda x: activate(x, spec)
+    return lambda x: _activate(node, x, spec)
 
 
 @operator("Selu")
 def _selu(node: Node, x: Array) -> Any:
+    node.room(x.shape, x.dtype)
     alpha, gamma = (x.dtype.type(node.attributes[name]) for name in ("alpha", "gamma"))
     return gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
@@ -172,7 +168,7 @@ def _selu(node: Node, x: Array) -> Any:
 def _gelu(node: Node) -> Runner:
     if node.attributes["approximate"] != "none":
         raise node.unsupported(f"approximate: expected none, got {node.attributes['approximate']!r}")
-    return lambda x: activate(x, Activation("gelu"))
+    return lambda x: _activate(node, x, Activation("gelu"))
 
 
 @operator("Clip")
@@ -183,6 +179,7 @@ def _clip(node: Node, x: Array, low: Array | None = None, high: Array | None = N
         if value is not None and np.size(value) != 1:
             raise node.error(f"{name}: expected a single number, got shape {np.shape(value)}")
         bounds.append(None if value is None else x.dtype.type(np.asarray(value).reshape(())))
+    node.room(x.shape, x.dtype)
     lower, upper = bounds
     if lower is not None:
         x = np.maximum(x, lower)
@@ -196,17 +193,18 @@ def _cast(node: Node) -> Runner:
     except ValueError as error:
         raise node.unsupported(f"to: {error}") from None
 
-    def run(x: Array) -> Any:
-        with np.errstate(invalid="ignore", over="ignore"):
-            return x.astype(dtype)
-
-    return run
+    return lambda x: _cast_to(node, x, dtype)
 
 
 @operator("CastLike")
 def _cast_like(node: Node, x: Array, like: Array) -> Any:
+    return _cast_to(node, x, like.dtype)
+
+
+def _cast_to(node: Node, x: Array, dtype: np.dtype[Any]) -> Array:
+    node.room(x.shape, dtype)
     with np.errstate(invalid="ignore", over="ignore"):
-        return x.astype(like.dtype)
+        return x.astype(dtype)
 
 
 @maker("Dropout")
@@ -216,4 +214,4 @@ def _dropout(node: Node) -> Runner:
         mode = node.constant(2)
         if mode is None or mode.size != 1 or bool(mode.reshape(())):
             raise node.unsupported("training_mode: expected false, known when the model is loaded")
-    return lambda x, *rest: (x, np.ones(x.shape, np.bool_))[: len(node.outputs)]
+    return lambda x, *rest: (x, np.ones(node.room(x.shape, np.bool_), np.bool_))[: len(node.outputs)]

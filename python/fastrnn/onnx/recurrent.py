@@ -154,8 +154,9 @@ class _Recurrent:
         if p is not None:
             self._check("P", p, (count, 3 * hidden), given)
         lengths = self._lengths(lengths, batch, steps)
+        self.node.room(x.shape, dtype)  # float16 is copied
         y = np.empty(self.node.room((steps, count, batch, hidden), dtype), dtype)
-        h_n, c_n = np.empty((2, count, batch, hidden), dtype)
+        h_n, c_n = np.empty(self.node.room((2, count, batch, hidden), dtype), dtype)
         for d in range(count):
             states = [None if s is None else _wide(s[d]) for s in (h0, c0)]
             peepholes = None if p is None else _wide(p[d])

@@ -23,6 +23,14 @@ def _integers(node: Node, name: str, value: Any, attribute: str | None = None) -
     return [int(v) for v in value.reshape(-1)]
 
 
+def _number(node: Node, name: str, value: Array, kinds: str = "iu") -> Any:
+    """An input of a single number, an array of one value too."""
+    if value.size != 1 or value.dtype.kind not in kinds:
+        words = "integer" if kinds == "iu" else "number"
+        raise node.error(f"{name}: expected a single {words}, got {value.dtype} {value.shape}")
+    return value.reshape(()).item()
+
+
 def _axis(node: Node, axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise node.error(f"axis: expected {-rank} to {rank - 1}, got {axis}")
@@ -40,7 +48,7 @@ def _axes(node: Node, axes: list[int], rank: int) -> tuple[int, ...]:
 def _constant(node: Node) -> Runner:
     given = [(name, value) for name, value in node.attributes.items() if value is not None]
     if len(given) != 1:
-        raise node.error(f"expected one value, got {len(given)}")
+        raise node.error(f"attributes: expected one value, got {len(given)}")
     name, value = given[0]
     if name == "value":
         array = value
@@ -65,14 +73,19 @@ def _constant_of_shape(node: Node, shape: Array) -> Any:
 
 @operator("Range")
 def _range(node: Node, start: Array, limit: Array, delta: Array) -> Any:
-    first, last, step = (a.reshape(()).item() for a in (start, limit, delta))
-    if step == 0 or not np.isfinite([first, last, step]).all():
+    given = (("start", start), ("limit", limit), ("delta", delta))
+    first, last, step = (_number(node, name, value, "iuf") for name, value in given)
+    node.same_type(start, limit, delta)
+    for (name, _), value in zip(given, (first, last, step), strict=True):
+        if not np.isfinite(value):
+            raise node.error(f"{name}: expected a finite number, got {value}")
+    if step == 0:
         raise node.error(f"delta: expected a number other than 0, got {step}")
     count = (last - first) / step
     if not np.isfinite(count):
         raise node.error(f"limit: expected a countable range, got {first} to {last} in steps of {step}")
     count = max(0, int(np.ceil(count)))
-    node.room((count,), start.dtype)
+    node.room((count,), np.float64)  # what it is computed in
     return (first + step * np.arange(count)).astype(start.dtype)
 
 
@@ -102,6 +115,7 @@ def _reshape(node: Node, x: Array, shape: Array) -> Any:
         left = math.prod(extent for k, extent in enumerate(x.shape) if k not in copied)
         rest = math.prod(extent for k, extent in enumerate(wanted) if k not in copied and extent != -1)
         wanted = [(left // rest if rest else 0) if extent == -1 else extent for extent in wanted]
+    node.room(x.shape, x.dtype)  # of a transposed input it is a copy
     try:
         return x.reshape(wanted)
     except ValueError:
@@ -114,6 +128,7 @@ def _flatten(node: Node, x: Array) -> Any:
     if not -x.ndim <= axis <= x.ndim:
         raise node.error(f"axis: expected {-x.ndim} to {x.ndim}, got {axis}")
     axis = axis + x.ndim if axis < 0 else axis
+    node.room(x.shape, x.dtype)  # of a transposed input it is a copy
     return x.reshape(int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:])))
 
 
@@ -147,12 +162,14 @@ def _transpose(node: Node, x: Array) -> Any:
 @operator("Concat")
 def _concat(node: Node, *arrays: Array) -> Any:
     axis = _axis(node, node.attributes["axis"], arrays[0].ndim)
+    node.same_type(*arrays)
     shape = list(arrays[0].shape)
     for array in arrays[1:]:
         if array.ndim != len(shape) or any(
             a != b for k, (a, b) in enumerate(zip(shape, array.shape, strict=True)) if k != axis
         ):
-            raise node.error(f"expected shapes that differ along axis {axis} alone, got {[a.shape for a in arrays]}")
+            expected = f"shapes that differ along axis {axis} alone"
+            raise node.error(f"inputs: expected {expected}, got {[a.shape for a in arrays]}")
     shape[axis] = sum(a.shape[axis] for a in arrays)
     node.room(shape, arrays[0].dtype)
     return np.concatenate(arrays, axis=axis)
@@ -206,6 +223,18 @@ def _indices(node: Node, indices: Array, extent: int) -> Any:
     return np.where(indices < 0, indices + extent, indices) if indices.dtype.kind == "i" else indices
 
 
+def _room_for_each_axis(node: Node, shape: tuple[int, ...]) -> None:
+    """For arrays of indices along the axes: an axis may be long though the array is empty."""
+    for extent in shape:
+        node.room((extent,), np.int64)
+
+
+def _places(node: Node, shape: tuple[int, ...]) -> list[Any]:
+    """The indices along each axis of an array, to broadcast."""
+    _room_for_each_axis(node, shape)
+    return list(np.ogrid[tuple(slice(extent) for extent in shape)])
+
+
 @operator("Gather")
 def _gather(node: Node, x: Array, indices: Array) -> Any:
     axis = _axis(node, node.attributes["axis"], x.ndim)
@@ -220,7 +249,8 @@ def _gather_elements(node: Node, x: Array, indices: Array) -> Any:
         i > e for k, (i, e) in enumerate(zip(indices.shape, x.shape, strict=True)) if k != axis
     ):
         raise node.error(f"indices: expected at most the extents {x.shape}, got {indices.shape}")
-    where: list[Any] = list(np.ogrid[tuple(slice(extent) for extent in indices.shape)])
+    node.room(indices.shape, x.dtype)
+    where = _places(node, indices.shape)
     where[axis] = _indices(node, indices, x.shape[axis])
     return x[tuple(where)]
 
@@ -234,7 +264,7 @@ def _gather_nd(node: Node, x: Array, indices: Array) -> Any:
     if not 1 <= depth <= x.ndim - shared:
         raise node.error(f"indices: expected 1 to {x.ndim - shared} numbers in the last axis, got {depth}")
     node.room((*indices.shape[:-1], *x.shape[shared + depth :]), x.dtype)
-    rows = list(np.ogrid[tuple(slice(extent) for extent in indices.shape[:-1])])[:shared]
+    rows = _places(node, indices.shape[:-1])[:shared]
     where = [_indices(node, indices[..., k], x.shape[shared + k]) for k in range(depth)]
     return x[(*rows, *where)]
 
@@ -285,14 +315,26 @@ def _reduce(node: Node, x: Array, axes: Array | None = None) -> Any:
     given, keep = _integers(node, "axes", axes), bool(node.attributes["keepdims"])
     if not given and node.attributes.get("noop_with_empty_axes"):
         return x
-    along = _axes(node, given, x.ndim) if given else None
-    result = _REDUCTIONS[node.op](x, axis=along, keepdims=keep, **_nothing(node.op, x))
+    along = _axes(node, given, x.ndim) if given else tuple(range(x.ndim))
+    options = _nothing(node.op, x)
+    if node.op not in ("ReduceMax", "ReduceMin"):  # a mean of integers is a float on the way
+        options["dtype"] = np.float64 if node.op == "ReduceMean" and x.dtype.kind in "iu" else x.dtype
+    node.room(_without(x.shape, along), options.get("dtype", x.dtype))
+    result = _REDUCTIONS[node.op](x, axis=along, keepdims=keep, **options)
     return np.asarray(result).astype(x.dtype, copy=False)
+
+
+def _without(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
 
 
 @operator("ArgMax", "ArgMin")
 def _arg(node: Node, x: Array) -> Any:
     axis, keep = _axis(node, node.attributes["axis"], x.ndim), bool(node.attributes["keepdims"])
+    if not x.shape[axis]:
+        raise node.error(f"data: expected at least one value along axis {axis}, got {x.shape}")
+    node.room(_without(x.shape, (axis,)), np.int64)
+    node.room(x.shape, x.dtype)  # NumPy moves the axis to the end of a copy
     pick = np.argmax if node.op == "ArgMax" else np.argmin
     if node.attributes.get("select_last_index"):
         found = x.shape[axis] - 1 - pick(np.flip(x, axis), axis=axis, keepdims=keep)
@@ -303,27 +345,29 @@ def _arg(node: Node, x: Array) -> Any:
 
 @operator("CumSum")
 def _cumsum(node: Node, x: Array, axis: Array) -> Any:
-    along = _axis(node, int(axis.reshape(())), x.ndim)
-    if node.attributes["reverse"]:
-        x = np.flip(x, along)
+    along = _axis(node, _number(node, "axis", axis), x.ndim)
+    total = np.zeros(node.room(x.shape, x.dtype), x.dtype)
+    # the axis in front, and backwards where the sums start at the end
+    terms, sums = (np.moveaxis(a, along, 0)[:: -1 if node.attributes["reverse"] else 1] for a in (x, total))
     if node.attributes["exclusive"]:  # moved on by one: to subtract afterwards would round, and inf - inf is NaN
-        before = np.insert(x, 0, 0, axis=along)
-        x = np.take(before, np.arange(x.shape[along]), axis=along)
-    total = np.cumsum(x, axis=along, dtype=x.dtype)
-    return np.flip(total, along) if node.attributes["reverse"] else total
+        terms, sums = terms[:-1], sums[1:]
+    np.cumsum(terms, axis=0, dtype=x.dtype, out=sums)
+    return total
 
 
 @operator("TopK")
 def _top_k(node: Node, x: Array, k: Array | None = None) -> Any:
     axis = _axis(node, node.attributes["axis"], x.ndim)
-    count = int(k.reshape(())) if k is not None else int(node.attributes["k"])  # an attribute before opset 10
+    count = int(node.attributes["k"]) if k is None else _number(node, "K", k)  # an attribute before opset 10
     if not 0 <= count <= x.shape[axis]:
         raise node.error(f"K: expected 0 to {x.shape[axis]}, got {count}")
+    node.room(x.shape, np.int64)  # the order of all
+    _room_for_each_axis(node, x.shape)  # NumPy makes them to take along one
     largest = node.attributes.get("largest", 1)
     # of equals the one with the lower index comes first
     keys = np.flip(x, axis) if largest else x
     order = np.argsort(keys, axis=axis, kind="stable")
     if largest:
         order = x.shape[axis] - 1 - np.flip(order, axis)
-    order = np.take(order, np.arange(count), axis=axis)
+    order = np.moveaxis(np.moveaxis(order, axis, 0)[:count], 0, axis)
     return np.take_along_axis(x, order, axis), order.astype(np.int64)

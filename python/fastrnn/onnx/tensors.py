@@ -46,19 +46,28 @@ def dtype_of(kind: int) -> np.dtype[Any]:
 
 
 def type_of(dtype: npt.DTypeLike) -> int:
-    """The ONNX element type of a dtype."""
-    return _FROM_DTYPE[np.dtype(dtype).newbyteorder("=")]
+    """The ONNX element type of a dtype; TypeError for one that has none."""
+    dtype = np.dtype(dtype)
+    if dtype.newbyteorder("=") not in _FROM_DTYPE:
+        raise TypeError(f"expected one of {', '.join(map(str, _FROM_DTYPE))}, got {dtype}")
+    return _FROM_DTYPE[dtype.newbyteorder("=")]
+
+
+def nbytes(tensor: TensorProto) -> int:
+    """The bytes that the array of `tensor` takes. Raises ValueError where it can be none."""
+    dtype = dtype_of(tensor.data_type)
+    dims = tuple(tensor.dims)
+    if any(d < 0 for d in dims) or math.prod(d for d in dims if d) > 2**62 // dtype.itemsize or len(dims) > 32:
+        raise ValueError(f"dims: expected extents >= 0 of a tensor that fits in memory, got {list(dims)[:40]}")
+    return int(math.prod(dims)) * dtype.itemsize
 
 
 def to_array(tensor: TensorProto, folder: str | None = None) -> Array:
     """The values of `tensor`; external data only from files inside `folder`. Raises ValueError. Read-only."""
     dtype = dtype_of(tensor.data_type)
-    dims = tuple(tensor.dims)
-    if any(d < 0 for d in dims) or math.prod(d for d in dims if d) > 2**62 // dtype.itemsize or len(dims) > 32:
-        raise ValueError(f"dims: expected extents >= 0 of a tensor that fits in memory, got {list(dims)[:40]}")
+    dims, size = tuple(tensor.dims), nbytes(tensor) // dtype.itemsize
     if tensor.HasField("segment"):
         raise ValueError("segment: expected a whole tensor, got a segment of one")
-    size = math.prod(dims)
     code, field = _TYPES[tensor.data_type]
     if tensor.data_location == TensorProto.EXTERNAL:
         array = _external(tensor, np.dtype(code), size, folder)
@@ -94,10 +103,9 @@ def _typed(kind: int, values: Any, dtype: np.dtype[Any]) -> Array:
     return np.asarray(values, dtype)
 
 
-def _external(tensor: TensorProto, code: np.dtype[Any], size: int, folder: str | None) -> Array:
-    """Values from another file: a name without a way out of the model's folder, links followed before that is asked."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
+def external_file(tensor: TensorProto, folder: str | None) -> str:
+    """The file of external data: without a way out of the model's folder, links followed before that is asked."""
+    location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
     if folder is None:
         raise ValueError(f"external data: expected a model loaded from a file, got one in memory ({location!r})")
     outside = ValueError(f"external data: expected a file in the model's folder, got {location!r}")
@@ -109,6 +117,13 @@ def _external(tensor: TensorProto, code: np.dtype[Any], size: int, folder: str |
         raise outside
     if not os.path.isfile(path):
         raise ValueError(f"external data: expected the file {location!r} beside the model, found none")
+    return path
+
+
+def _external(tensor: TensorProto, code: np.dtype[Any], size: int, folder: str | None) -> Array:
+    path = external_file(tensor, folder)
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries["location"]
     try:
         offset = int(entries.get("offset", "0"))
         length = int(entries.get("length", str(size * code.itemsize)))

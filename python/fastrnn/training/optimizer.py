@@ -205,11 +205,15 @@ class Optimizer:
         """The arrays kept for `variable`, made when first asked for."""
         entry = self._state.get(id(variable))
         if entry is None:
-            slots = self._slots(variable.value)
-            if self.use_ema:
-                slots["average"] = np.zeros_like(variable.value)
-            entry = self._state[id(variable)] = (variable, slots)
+            entry = self._state[id(variable)] = (variable, self.initial_slots(variable))
         return entry[1]
+
+    def initial_slots(self, variable: Any) -> Slots:
+        """What the arrays of `variable` are before the first step; new ones, which are not kept."""
+        slots = self._slots(variable.value)
+        if self.use_ema:
+            slots["average"] = np.zeros_like(variable.value)
+        return slots
 
     def has_slots(self, variable: Any) -> bool:
         """Has `variable` been moved (or its arrays loaded) yet?"""
@@ -225,7 +229,7 @@ class Optimizer:
         return {"iterations": self.iterations}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take what `get_state` gave."""
+        """Take what `get_state` gave. What cannot be taken is refused before anything changes."""
         self.iterations = checks.integer(type(self).__name__, "iterations", state.get("iterations", 0), 0)
 
     def get_config(self) -> dict[str, Any]:

@@ -174,8 +174,9 @@ class Nadam(_Moments):
         return {**super().get_state(), "product": self._product}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        product = checks.number("Nadam", "product", state.get("product", 1.0), "unit")
         super().set_state(state)
-        self._product = checks.number("Nadam", "product", state.get("product", 1.0), "unit")
+        self._product = product
 
 
 class Adagrad(Optimizer):
