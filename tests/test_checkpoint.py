@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core_settings import ISAS, core, each_isa
+from core_settings import core, each_isa
 from fastrnn import functional as F
+from fastrnn import runtime
 from fastrnn.layers import GRU, LSTM, Bidirectional, Dense, SimpleRNN
 from fastrnn.models import Sequential, load_model
 from fastrnn.runtime import use_isa
@@ -79,7 +80,7 @@ def test_same_bits_where_forward_and_backward_are_cut_up_differently(cell: str, 
     case = make(cell, "lengths", EXTENTS["few-rows"], np.float32)
     expected = run(F, case)
     try:
-        with core(ISAS[0], 2):
+        with runtime.num_threads(2):
             split(ways[0])
             values, workspace = forward(F, case.with_options(checkpoint=True), workspace=True)
             split(ways[1])
@@ -91,9 +92,9 @@ def test_same_bits_where_forward_and_backward_are_cut_up_differently(cell: str, 
 
 def test_same_bits_where_the_plan_cuts_them_up_differently() -> None:
     case = draw("lstm", np.random.default_rng(0), B=1, T=2000, I=256, H=64, dtype=np.float32)
-    with core(ISAS[0], 1):
+    with runtime.num_threads(1):
         expected = run(F, case)
-    with core(ISAS[0], 2):
+    with runtime.num_threads(2):
         for _ in range(3):
             assert_same(run(F, case.with_options(checkpoint=True)), expected)
 
