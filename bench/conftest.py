@@ -121,6 +121,7 @@ def compare(session: Session, benchmark: Any, case: Case, library: str) -> Any:
             suite=case.suite, case=case.name, library=library, kind=problem.kind, train=problem.train,
             shape=problem.shape, cell=getattr(problem, "cell", ""), gflop=problem.gflop, megabytes=problem.megabytes,
             versions=worker.ask("versions"), threads=result.threads, way=result.way, error=result.error,
+            unusual_rounds=result.unusual,
             medians_by_threads={str(n): t for n, t in result.medians.items()},
             peak_gflops=dict(zip(("1", "all"), session.peak, strict=True)), bandwidth_gbs=session.bandwidth,
         )  # fmt: skip

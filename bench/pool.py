@@ -3,7 +3,7 @@
 Fairness: all libraries of a case are timed in one go, in turns of a few calls (torch, jax, fastrnn, torch, ...;
 whoever began begins later next time), so that a noisy second of the machine hits all alike. Between two turns is a
 pause in which the threads of the last library stop spinning. Each library runs with one thread and with all, and the
-better counts.
+better counts. A round of turns beside which the machine was not in its usual state (bench/watch.py) is repeated.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 
 from bench.cases import Problem
+from bench.watch import Watch
 from fastrnn import runtime
 
 TURNS, FEWEST_TURNS = 7, 3
 PAUSE = 0.004  # seconds between turns; longer than OpenMP's and XLA's threads spin
 HOPELESS = 2.0  # a number of threads that is so much slower than the library's other one takes no turns
+PATIENCE = 20.0  # seconds that a case waits, or spends on rounds that do not count, for the machine's usual state
 ROOT = Path(__file__).parents[1]
 
 
@@ -91,6 +93,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._processes: dict[tuple[str, int], Process] = {}
+        self._watch: Watch | None = None
         atexit.register(self.close)
 
     def get(self, library: str, threads: int) -> Process:
@@ -99,10 +102,17 @@ class Pool:
             self._processes[key] = Process(library, threads)
         return self._processes[key]
 
+    @property
+    def watch(self) -> Watch:
+        if self._watch is None:
+            self._watch = Watch(self.get("fastrnn", thread_counts()[-1]))
+        return self._watch
+
     def close(self) -> None:
         for process in self._processes.values():
             process.close()
         self._processes.clear()
+        self._watch = None
 
 
 @dataclass
@@ -114,6 +124,7 @@ class Result:
     threads: int = 0
     way: str = ""
     medians: dict[int, float] = field(default_factory=dict)  # by number of threads, where more than one was timed
+    unusual: int = 0  # rounds that count although the machine was not in its usual state, all there were to be had
 
 
 @dataclass
@@ -144,10 +155,12 @@ def interleave(pool: Pool, problem: Problem, libraries: list[str], budget: float
         process.send("errors", expected)
     entries = [_Entry(process, max(process.receive())) for process in processes]
     error = {name: max(e.error for e in entries if e.process.library == name) for name in libraries}
+    unusual = 0
     if budget:
+        pool.watch.wait(PATIENCE)
         entries = _worth_a_turn(entries)
-        _take_turns(entries, budget / len(entries))
-    return {name: _best(error[name], [e for e in entries if e.process.library == name]) for name in libraries}
+        unusual = _take_turns(entries, budget / len(entries), pool.watch)
+    return {name: _best(error[name], [e for e in entries if e.process.library == name], unusual) for name in libraries}
 
 
 def _worth_a_turn(entries: list[_Entry]) -> list[_Entry]:
@@ -160,18 +173,31 @@ def _worth_a_turn(entries: list[_Entry]) -> list[_Entry]:
     return [entry for entry in entries if entry.estimate <= HOPELESS * best[entry.process.library]]
 
 
-def _take_turns(entries: list[_Entry], share: float) -> None:
-    for turn in range(TURNS):
-        first = turn % len(entries)
-        for entry in entries[first:] + entries[:first]:
-            # the slow ones, which one call takes over their share, stop after a few turns
-            if turn >= FEWEST_TURNS and sum(entry.samples) >= share:
-                continue
-            entry.samples += entry.process.ask("turn", share / TURNS, entry.estimate)
+def _take_turns(entries: list[_Entry], share: float, watch: Watch) -> int:
+    """How many of the rounds that count are unusual."""
+    lost, unusual, turn = 0.0, 0, 0
+    while turn < TURNS:
+        # the slow ones, which one call takes over their share, stop after a few turns
+        due = [e for e in entries if turn < FEWEST_TURNS or sum(e.samples) < share]
+        begin = time.perf_counter()
+        usual = watch.wait(PATIENCE - lost)
+        waited = time.perf_counter() - begin
+        samples = []
+        for i in range(len(due)):
+            entry = due[(i + turn) % len(due)]
+            samples.append((entry, entry.process.ask("turn", share / TURNS, entry.estimate)))
             time.sleep(PAUSE)
+        usual = usual and watch.usual(watch.look())
+        if not usual and lost + waited < PATIENCE:
+            lost += time.perf_counter() - begin
+            continue
+        for entry, more in samples:
+            entry.samples += more
+        lost, unusual, turn = lost + waited, unusual + (not usual), turn + 1
+    return unusual
 
 
-def _best(error: float, entries: list[_Entry]) -> Result:
+def _best(error: float, entries: list[_Entry], unusual: int) -> Result:
     medians = {entry.process.threads: float(np.median(entry.samples or [0.0])) for entry in entries}
     best = min(entries, key=lambda entry: medians[entry.process.threads])
-    return Result(error, best.samples, best.process.threads, best.way, medians)
+    return Result(error, best.samples, best.process.threads, best.way, medians, unusual)

@@ -37,6 +37,7 @@ class Row:
     ms: dict[str, float] = field(default_factory=dict)
     threads: dict[str, int] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
+    unusual: int = 0  # rounds
 
     @property
     def peer(self) -> str | None:
@@ -106,6 +107,7 @@ def read(files: Iterable[str], statistic: str = "median") -> Record:
             row, library = rows[key], info["library"]
             row.ms[library] = entry["stats"][statistic] * 1e3
             row.threads[library] = info["threads"]
+            row.unusual = info.get("unusual_rounds", 0)
             if info.get("memory_mb") is not None:
                 row.memory[library] = info["memory_mb"]
             record.versions.update(info["versions"])
@@ -195,12 +197,13 @@ def epoch_table(record: Record) -> list[str]:
 def setting(record: Record) -> list[str]:
     if not record.machine:
         return []
-    m = record.machine
+    m, unusual = record.machine, [f"{row.name} ({row.unusual})" for row in record.rows if row.unusual]
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     return [
         f"Measured on {m['date']}: {m['cpu_model']}, {m['cpus']} processors, fastrnn on {m['isa']} ({m['compiler']}), "
         f"1 and {m['threads_compared'][-1]} threads; {versions}. FMA peak in the same run: "
-        f"{max(record.peaks['1']):.0f} GFLOP/s on one thread, {record.peak:.0f} on all.",
+        f"{max(record.peaks['1']):.0f} GFLOP/s on one thread, {record.peak:.0f} on all."
+        + (f" Rounds in an unusual state of the machine, of at most 7: {', '.join(unusual)}." if unusual else ""),
         "",
     ]
 

@@ -44,6 +44,9 @@ class Worker:
     def peak(self, threads: int) -> float:
         return float(self.module.peak(threads))
 
+    def state(self, threads: int) -> tuple[float, float]:
+        return self.peak(threads), float(self.module.meeting(threads))
+
     def bandwidth(self, threads: int) -> float:
         return float(self.module.bandwidth(threads))
 

@@ -1,4 +1,4 @@
-"""What the benchmarks need of the package: the machine's rate of multiply-adds."""
+"""What the benchmarks measure of the machine: the rate of its multiply-adds, and how long its threads take to meet."""
 
 from typing import Any
 
@@ -18,6 +18,12 @@ def test_measure_peak(isa: str) -> None:
 @pytest.mark.parametrize(
     ("threads", "error"), [(0, ValueError), (5000, ValueError), ("2", TypeError), (True, TypeError)]
 )
-def test_measure_peak_refuses(threads: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match=r"\[measure_peak\] threads: expected"):
-        runtime.measure_peak(threads)
+def test_measures_refuse(threads: Any, error: type[Exception]) -> None:
+    for name in ("measure_peak", "measure_meeting"):
+        with pytest.raises(error, match=rf"\[{name}\] threads: expected"):
+            getattr(runtime, name)(threads)
+
+
+def test_measure_meeting() -> None:
+    assert runtime.measure_meeting(1) == 0.0
+    assert 0.0 <= runtime.measure_meeting(2) < 1e-2  # where two threads must share a processor, they meet rarely

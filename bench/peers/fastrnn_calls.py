@@ -86,6 +86,11 @@ def peak(threads: int) -> float:
         return runtime.measure_peak(threads) * 1e-9
 
 
+def meeting(threads: int) -> float:
+    """Seconds in which all threads meet once."""
+    return runtime.measure_meeting(threads)
+
+
 def bandwidth(threads: int) -> float:
     """GB/s of c = a + b by NumPy on arrays that fit no cache, each thread with its own: the best of five."""
     arrays = [np.ones((3, 2**24), np.float32) for _ in range(threads)]

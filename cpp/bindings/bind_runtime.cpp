@@ -18,7 +18,7 @@ void bind_runtime(py::module_& m) {
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("threads"));
   m.def("thread_source", &thread_source);
-  // for bench/plan.py: 0 automatic, 1 by rows, 2 by units
+  // for bench/plan.py: 0 automatic, 1 by rows, 2 by units, 3 in a pipeline
   m.def("force_split", [](int split) { forced_split.store(Split(split)); });
   // for tests and measurements of pairs of calls: 0 automatic, 1 in turn, 2 side by side
   m.def("force_order", [](int order) { forced_order.store(Order(order)); });
@@ -28,6 +28,7 @@ void bind_runtime(py::module_& m) {
   m.def("cached_memory", &cached_memory);
   m.def("release_memory", &release_memory);
   m.def("measure_peak", &measure_peak, py::arg("threads"), py::call_guard<py::gil_scoped_release>());
+  m.def("measure_meeting", &measure_meeting, py::arg("threads"), py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace fastrnn::bindings

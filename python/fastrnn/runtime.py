@@ -104,6 +104,18 @@ def measure_peak(threads: int | None = None) -> float:
     return float(_core.measure_peak(get_num_threads() if threads is None else _checked("measure_peak", threads)))
 
 
+def measure_meeting(threads: int | None = None) -> float:
+    """Seconds that `threads` threads (default `get_num_threads()`) take to meet once, as they do at every step of a
+    layer whose units they share: each says that it has come and waits for the others. Around 1e-7 where they share a
+    cache; several times that where they do not. 0.0 for one thread. Takes about a millisecond.
+
+    Raises:
+        ValueError: fewer than one, or more than 4096.
+        TypeError: not an integer.
+    """
+    return float(_core.measure_meeting(get_num_threads() if threads is None else _checked("measure_meeting", threads)))
+
+
 def info() -> dict[str, Any]:
     """Version, instruction sets, threads, compiler: what `fastrnn info` prints and a bug report needs."""
     return {

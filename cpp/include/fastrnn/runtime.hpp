@@ -36,6 +36,10 @@ FASTRNN_API void release_memory();
 // in use. Takes about 10 ms and keeps the best of its rounds.
 FASTRNN_API double measure_peak(int threads);
 
+// Seconds that `threads` threads take to meet once: each says that it has come and waits for the others. 0 for one thread, or
+// where the system gives no second one. Takes a millisecond.
+FASTRNN_API double measure_meeting(int threads);
+
 FASTRNN_API std::string compiler();
 FASTRNN_API std::string version();
 
