@@ -25,6 +25,7 @@ def settings() -> Iterator[None]:
     yield
     core.set_num_threads(threads)
     core.force_split(0)
+    core.assume_meeting(0)
 
 
 # ---- any number of threads -----------------------------------------------------------------------------------------
@@ -55,6 +56,30 @@ for cell in CELLS:
         for threads in (3, 8):
             core.set_num_threads(threads)
             assert digest(one) == expected, (cell, B, threads)
+""")
+
+
+@pytest.mark.parametrize("nanoseconds", [10, 300, 10000])
+@pytest.mark.parametrize("cell", CELLS)
+def test_however_far_apart_the_threads_are(cell: str, nanoseconds: float) -> None:
+    cases = [case(cell, B=B, T=40) for B in (1, 4, 6, 16)]
+    expected = on_one_thread(cases)
+    core.assume_meeting(nanoseconds)
+    core.set_num_threads(4)
+    assert [digest(one) for one in cases] == expected
+
+
+@linux
+@pool
+@pytest.mark.skipif(PROCESSORS < 2, reason="one processor")
+@pytest.mark.parametrize(("nanoseconds", "helpers"), [(80, 1), (400, 0)])
+def test_no_team_where_it_would_be_slower(nanoseconds: float, helpers: int) -> None:
+    script(f"""
+core.assume_meeting({nanoseconds})
+core.set_num_threads(2)
+before = tasks()
+digest(case("rnn", B=1, T=100, I=64, H=64))
+assert tasks() - before == {helpers}, tasks() - before
 """)
 
 

@@ -23,6 +23,7 @@ void bind_runtime(py::module_& m) {
   // for tests and measurements of pairs of calls: 0 automatic, 1 in turn, 2 side by side
   m.def("force_order", [](int order) { forced_order.store(Order(order)); });
   m.def("assume_processors", &assume_processors);  // for tests
+  m.def("assume_meeting", &assume_meeting);        // the same, nanoseconds
   m.def("compiler", &compiler);
   m.def("version", &version);
   m.def("cached_memory", &cached_memory);

@@ -1,5 +1,6 @@
-// Embedded tokens in place of x. Forward, the accumulators start at the products of the distinct ones. Backward, the gate
-// gradients of a shard are summed per distinct token before they meet the weights; rows of the sums are (P, slots of x, L).
+// Embedded tokens in place of x. Forward, the accumulators start at the products of the distinct ones. Backward, the
+// gate gradients of a shard are summed per distinct token before they meet the weights; rows of the sums are (P, slots
+// of x, L).
 #pragma once
 
 #include <algorithm>

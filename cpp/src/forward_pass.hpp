@@ -16,8 +16,8 @@
 namespace fastrnn {
 
 // The time loop of a shard, for one member of the team that works on it. Either members compute the units of their own
-// panels and meet after each product, because the next one reads all units; or, in a pipeline, one computes the steps and the
-// others the input products ahead of it. Products of h read W, those of x read X.
+// panels and meet after each product, because the next one reads all units; or, in a pipeline, one computes the steps
+// and the others the input products ahead of it. Products of h read W, those of x read X.
 template <class T, class W = T>
 class ForwardPass {
   static constexpr bool kReduced = !std::is_same_v<T, W>;

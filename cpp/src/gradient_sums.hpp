@@ -1,5 +1,5 @@
-// What gate gradients become: dx and the sums dW, dR and db. Every shard sums its own, in the order in which its rows were walked;
-// the sums are added up in order at the end, so that they do not depend on the number of threads.
+// What gate gradients become: dx and the sums dW, dR and db. Every shard sums its own, in the order in which its rows
+// were walked; the sums are added up in order at the end, so that they do not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -12,8 +12,8 @@
 
 namespace fastrnn {
 
-// A sum over the rows of the chunks: dW, dR or db. The first chunk fills it. One per shard, transposed, in the order of the packed
-// columns; or the gradient that the caller asked for, where its rows are whole vectors.
+// A sum over the rows of the chunks: dW, dR or db. The first chunk fills it. One per shard, transposed, in the order of
+// the packed columns; or the gradient that the caller asked for, where its rows are whole vectors.
 template <class T>
 struct Accumulator {
   const Side* side = nullptr;  // null: not asked for
@@ -23,7 +23,8 @@ struct Accumulator {
   Buffer<T> sum;
 
   Accumulator() = default;
-  Accumulator(const Side& side, const UnitPanels& panels, index plane, const typename Workspace<T>::State& w, const View<T>& grad)
+  Accumulator(const Side& side, const UnitPanels& panels, index plane, const typename Workspace<T>::State& w,
+              const View<T>& grad)
       : side(&side), plane(plane) {
     const index L = panels.lanes, J = grad.ndim == 2 ? grad.shape[1] : 1, shards = index(w.shards.size());
     if (grad.ndim == 2 && sums_in_place(w.total, shards) && grad.stride[1] == 1 && J % L == 0) {
@@ -45,8 +46,8 @@ RowOffsets shard_offsets(const typename Workspace<T>::State& w, const Shard<T>& 
   return RowOffsets(shard.schedule, stride[batch_axis], stride[1 - batch_axis]);
 }
 
-// The rows of a chunk in the order of the walk, `first` to `last` of it: their gate gradients, and offsets of theirs in x,
-// dx, h and r*h. Every member of a team has its own.
+// The rows of a chunk in the order of the walk, `first` to `last` of it: their gate gradients, and offsets of theirs in
+// x, dx, h and r*h. Every member of a team has its own.
 template <class T>
 struct ChunkRows {
   index first = 0, last = 0;
@@ -99,6 +100,7 @@ Gemm<T> take_back(const T* gates, index stride, index count, const Runs& runs, c
   return m;
 }
 
+// The gradients of all shards, from the gate gradients that backward's walk leaves.
 template <class T>
 class GradientSums {
  public:
@@ -171,7 +173,8 @@ class GradientSums {
       add_token_gradients(*w.kernels, tokens, *w.distinct, w.I,
                           plan_threads(4.0 * double(w.distinct->vocabulary * w.I), num_threads()), g.x);
     const auto give = [&](const Accumulator<T>& from, const Side& side, const View<T>& to) {
-      if (from.sum) unpack_gradient(*w.kernels, from.sum.data(), index(w.shards.size()), from.size, from.stride, side, units, to);
+      if (!from.sum) return;
+      unpack_gradient(*w.kernels, from.sum.data(), index(w.shards.size()), from.size, from.stride, side, units, to);
     };
     give(d_weight_ih, cell.x_all, g.weight_ih);
     give(d_bias_ih, cell.x_all, g.bias_ih);
@@ -182,8 +185,8 @@ class GradientSums {
   }
 
  private:
-  // dx of `count` rows of gate gradients (of a chunk, or summed over tokens); members share the columns, or the rows where
-  // there are few columns.
+  // dx of `count` rows of gate gradients (of a chunk, or summed over tokens); members share the columns, or the rows
+  // where there are few columns.
   void input_gradient(index count, const T* gates, index stride, T* dx, const index* dx_at, const Team& team) {
     const int L = w.kernels->lanes;
     const index x_panels = panels_of(w.I, L);
@@ -247,8 +250,8 @@ class GradientSums {
     w.kernels->outer(o);
   }
 
-  // Adds the gate gradients of so many rows, the `first` of the walk and those after it, to those of their tokens, in the
-  // panels of this member.
+  // Adds the gate gradients of so many rows, the `first` of the walk and those after it, to those of their tokens, in
+  // the panels of this member.
   void sum_tokens(index i, const T* gates, const Team& team, index first, index count) {
     const TokenSums<T>& k = tokens[size_t(i)];
     const index L = w.kernels->lanes;  // x adds to the first slots

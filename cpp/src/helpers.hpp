@@ -1,5 +1,5 @@
-// Where other threads come from: fastrnn's own pool (helpers_pool.cpp), or OpenMP's (helpers_openmp.cpp) where the build
-// asks for it.
+// Where other threads come from: fastrnn's own pool (helpers_pool.cpp), or OpenMP's (helpers_openmp.cpp) where the
+// build asks for it.
 #pragma once
 
 #include <functional>

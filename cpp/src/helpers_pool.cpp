@@ -1,9 +1,9 @@
 // fastrnn's own pool: threads that wait for the next call, awake for a moment and asleep after that.
 //
-// A call opens a gate; workers that see it join, as many as are wanted; then the call closes it and waits for those that
-// joined, and for nobody else. So a call never waits for a worker that the system does not run, one call at a time has the
-// workers (the others do their work alone: never more threads than callers and workers), and a child process simply
-// starts a pool of its own.
+// A call opens a gate; workers that see it join, as many as are wanted; then the call closes it and waits for those
+// that joined, and for nobody else. So a call never waits for a worker that the system does not run, one call at a time
+// has the workers (the others do their work alone: never more threads than callers and workers), and a child process
+// simply starts a pool of its own.
 #include <algorithm>
 #include <atomic>
 #include <chrono>

@@ -1,6 +1,6 @@
-// Large weights are cut into groups of columns: whoever multiplies by a group packs it, into a block that its core's cache
-// holds, and gradients are made where they belong. Every element is one chain of additions, in an order that the shape
-// decides, whoever computes it.
+// Large weights are cut into groups of columns: whoever multiplies by a group packs it, into a block that its core's
+// cache holds, and gradients are made where they belong. Every element is one chain of additions, in an order that the
+// shape decides, whoever computes it.
 #include "large_dense.hpp"
 
 #include <algorithm>
@@ -73,8 +73,8 @@ class Product {
   Buffer<T> packed_;
 };
 
-// grad_weight (O, I) and grad_bias (O,): sums over rows of d (rows, O) times x (rows, I), straight into place. What is left of
-// x behind its last whole vector is a copy of its own.
+// grad_weight (O, I) and grad_bias (O,): sums over rows of d (rows, O) times x (rows, I), straight into place. What is
+// left of x behind its last whole vector is a copy of its own.
 template <class T>
 class WeightGradient {
  public:

@@ -5,8 +5,8 @@
 
 namespace fastrnn {
 
-// A Conv1D of one tap that stands at every step: its windows are the rows of x. From so many weights on, packing them and
-// adding up a copy of their gradient per shard of rows costs more than the blocks below.
+// A Conv1D of one tap that stands at every step: its windows are the rows of x. From so many weights on, packing them
+// and adding up a copy of their gradient per shard of rows costs more than the blocks below.
 inline bool is_large_dense(const ConvShape& s) {
   constexpr double kLarge = 65536;
   return s.kernel == 1 && s.stride == 1 && s.pad_left == 0 && s.pad_right == 0 &&

@@ -14,8 +14,9 @@ namespace fastrnn {
 
 inline index panels_of(index n, int lanes) { return (n + lanes - 1) / lanes; }
 
-// The hidden units in panels: of a row of a panel, L values for each slot, the slots one after the other. A last panel of so
-// few units that they fill a half or a quarter of the lanes is folded, where the cell lets it: 2 or 4 slots share a vector.
+// The hidden units in panels: of a row of a panel, L values for each slot, the slots one after the other. A last panel
+// of so few units that they fill a half or a quarter of the lanes is folded, where the cell lets it: 2 or 4 slots share
+// a vector.
 struct UnitPanels {
   index hidden;
   int lanes, slots, fold = 1;
@@ -32,8 +33,11 @@ struct UnitPanels {
   index slot_stride(index p) const { return p == folded() ? lanes / fold : lanes; }
   // Vectors that hold the `side` slots of a product; a folded panel holds all slots.
   index vectors(index p, int side) const { return p == folded() ? slots / fold : side; }
-  // Where slot number c of a side stands among its vectors: of packed weights and sums, which hold the side's slots only.
-  index packed_slot(index p, const Side& side, int c) const { return p == folded() ? side.slot[c] * slot_stride(p) : c * lanes; }
+  // Where slot number c of a side stands among its vectors: of packed weights and sums, which hold the side's slots
+  // only.
+  index packed_slot(index p, const Side& side, int c) const {
+    return p == folded() ? side.slot[c] * slot_stride(p) : c * lanes;
+  }
 };
 
 // Runs of contiguous values that make up the K dimension of a product (Gemm::segment).

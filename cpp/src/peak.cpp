@@ -1,8 +1,6 @@
-// What the benchmarks measure of the machine itself: the rate of its multiply-adds, which a percentage of "peak" is a
-// percentage of, and how long its threads take to meet.
+// The rate of multiply-adds that this machine reaches: what a percentage of "peak" is a percentage of.
 #include <algorithm>
 #include <chrono>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -32,23 +30,6 @@ double measure_peak(int threads) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     best = std::max(best, threads * flops[0] / seconds.count());
   }
-  return best;
-}
-
-double measure_meeting(int threads) {
-  if (threads < 1)
-    throw std::invalid_argument("[measure_meeting] threads: expected a positive integer, got " + std::to_string(threads));
-  constexpr int kMeetings = 1000, kRounds = 4;
-  constexpr double kPatience = 2e4;  // microseconds for threads to start or wake up
-  double best = std::numeric_limits<double>::infinity();
-  run_groups(threads, 1, kPatience, [&](Team& team, int, index) {
-    for (int round = 0; round < kRounds; ++round) {
-      const auto start = std::chrono::steady_clock::now();
-      for (int i = 0; i < kMeetings; ++i) team.barrier();
-      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-      if (team.rank == 0) best = std::min(best, team.size > 1 ? seconds.count() / kMeetings : 0);
-    }
-  });
   return best;
 }
 

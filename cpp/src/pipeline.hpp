@@ -1,10 +1,11 @@
-// How a team shares steps that wait for each other: one member walks through them, the others do ahead of it or behind it
-// what no step waits for. They meet a few times per call instead of at every step.
+// How a team shares steps that wait for each other: one member walks through them, the others do ahead of it or behind
+// it what no step waits for. They meet a few times per call instead of at every step.
 #pragma once
 
 #include <atomic>
 #include <memory>
 
+#include "plan.hpp"
 #include "threads.hpp"
 
 namespace fastrnn {
@@ -53,12 +54,10 @@ class BlocksAhead {
   std::unique_ptr<std::atomic<index>[]> done_;
 };
 
-// Work behind the walker: several streams that each take in, in order, what it leaves. A stream is one member's at a time, so
-// that its sums do not depend on who comes when.
+// Work behind the walker: several streams that each take in, in order, what it leaves. A stream is one member's at a
+// time, so that its sums do not depend on who comes when.
 class StreamsBehind {
  public:
-  static constexpr index kGrain = 12;  // rows of a register tile: fewer wait for more to come
-
   explicit StreamsBehind(int most) : most_(most), streams_(new Stream[size_t(most)]) {}
 
   void reset() {  // by one member, while the others wait
@@ -67,8 +66,8 @@ class StreamsBehind {
   }
   void advance(index walked) { walked_.store(walked, std::memory_order_release); }
 
-  // For every member, the walker when it has come to `last`: work(stream, begin, end) until `count` streams have taken in all
-  // that stands before `last`.
+  // For every member, the walker when it has come to `last`: work(stream, begin, end) until `count` streams have taken
+  // in all that stands before `last`.
   template <class F>
   void follow(const Team& team, int count, index last, const F& work) {
     const auto look = [&] {  // true: all is done
@@ -80,7 +79,8 @@ class StreamsBehind {
         all = false;
         if (s.taken.exchange(true, std::memory_order_acquire)) continue;
         const index begin = s.done.load(std::memory_order_relaxed), walked = walked_.load(std::memory_order_acquire);
-        const index end = walked >= last ? last : begin + (walked - begin) / kGrain * kGrain;
+        // fewer rows wait for more to come
+        const index end = walked >= last ? last : begin + (walked - begin) / kPipelineRows * kPipelineRows;
         if (begin < end) {
           work(at, begin, end);
           s.done.store(end, std::memory_order_release);

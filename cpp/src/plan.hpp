@@ -1,4 +1,4 @@
-// How many threads a piece of work is worth, and how long a chunk of time is. The only tunable numbers of the core.
+// How many threads a piece of work is worth, and how long a chunk of time is: the tunable numbers of the recurrence.
 #pragma once
 
 #include <algorithm>
@@ -7,18 +7,24 @@
 
 #include "fastrnn/runtime.hpp"
 #include "fastrnn/types.hpp"
+#include "meeting.hpp"
 
 namespace fastrnn {
 
 // Entering a parallel region costs a microsecond while the workers are awake, and six when they have to be woken: a few
 // times that, in floating-point operations.
 constexpr double kWorkPerThread = 6e5;
+constexpr double kFar = 100;  // nanoseconds to meet, from which on it costs more
 
 constexpr size_t kCoreCache = size_t(1) << 20;  // weights that a core's own cache no longer holds
 
 inline int plan_threads(double flops, index shares) {
-  const double worth = std::max(1.0, flops / kWorkPerThread);
-  return int(std::max<index>(1, std::min<index>(shares, index(std::min<double>(num_threads(), worth)))));
+  const auto plan = [&](double meeting) {  // far apart, what the threads share takes longer to come, too
+    const double worth = std::max(1.0, flops / (kWorkPerThread * std::max(1.0, meeting / kFar)));
+    return int(std::max<index>(1, std::min<index>(shares, index(std::min<double>(num_threads(), worth)))));
+  };
+  const int near = plan(kNear);
+  return near > 1 ? plan(meeting_time()) : 1;
 }
 
 // How long a team waits for its members, in microseconds: a tenth of the work, at a rate that a small case reaches.
@@ -26,10 +32,10 @@ inline double plan_patience(double flops) { return flops / 20e3 * 0.1; }
 
 // How the recurrence of one call is cut up.
 //
-// By rows: each shard of rows is one thread's from the first step to the last; nobody waits for anybody. By units: one shard,
-// which a team shares (plan_team). Results do not depend on the
-// number of threads, and the choice may not either: a shard sums weight gradients of its own, so the number of shards,
-// which depends on the shape alone, decides the order of the sums.
+// By rows: each shard of rows is one thread's from the first step to the last; nobody waits for anybody. By units: one
+// shard, which a team shares (plan_team). Results do not depend on the number of threads, and the choice may not
+// either: a shard sums weight gradients of its own, so the number of shards, which depends on the shape alone, decides
+// the order of the sums.
 struct RecurrentPlan {
   index shards;
   bool chunked;  // the input product of a chunk of steps comes before its recurrence, rather than with each step
@@ -52,16 +58,19 @@ inline RecurrentPlan plan_recurrent(index batch, index steps, index inputs, inde
   const double step = 2.0 * double(batch * slots * hidden) * double(inputs + hidden);
   const bool alone = batch < 2 || step * double(steps) < 2 * kWorkPerThread || (!training && num_threads() == 1);
   const bool few = batch < kFewRows && (alone || step >= kShortStep * double(slots));
-  const bool units = wanted == Split::automatic ? few || recurrent >= kCoreCache : wanted != Split::rows;
+  // far apart, threads that share out rows of several gates are faster from fewer rows on; a call without gradients may
+  // choose by that
+  const bool apart = !training && !alone && slots > 1 && 2 * batch >= kFewRows && meeting_time() > 2 * kNear;
+  const bool units = wanted == Split::automatic ? (few && !apart) || recurrent >= kCoreCache : wanted != Split::rows;
   if (units) return {1, true};
   index shards = std::max<index>(1, std::min<index>(batch, 2));
   while (2 * shards <= kMostShards && 2 * shards * kRows <= batch && 2 * size_t(shards) * weights <= kAllSums) shards *= 2;
   return {shards, false};
 }
 
-// How the members of a team share the steps of a shard: each has units of its own, and they meet after each step; or, in a
-// pipeline, one walks through the steps while the others do what no step waits for, the products of x ahead of it and those of
-// the weight gradients behind it. Neither choice changes a result.
+// How the members of a team share the steps of a shard: each has units of its own, and they meet after each step; or,
+// in a pipeline, one walks through the steps while the others do what no step waits for, the products of x ahead of it
+// and those of the weight gradients behind it. Neither choice changes a result.
 struct TeamPlan {
   int members;
   bool pipelined;
@@ -69,27 +78,36 @@ struct TeamPlan {
 
 // Of a step, in operations: `walk` waits for the step before, `others` do not.
 inline TeamPlan plan_team(index rows, double walk, double others, index panels) {
-  // On a virtual machine a meeting takes 0.03 microseconds or 0.6, by where its processors happen to run. Just above twice
-  // the constant two threads are 1.2 to 1.5 times as fast as one in the former state, and slower by a third in the latter.
-  constexpr double kWorkPerMeeting = 2e4;
-  constexpr double kWait = 1e4;    // a step waits for the one before
-  constexpr double kGain = 0.85;   // more time than that of one thread is not worth a second
+  constexpr double kRate = 100;       // operations that one thread does in a nanosecond
+  constexpr double kMeetings = 2.5;   // a step by units takes longer by so many: what the others wrote has to come, too
+  constexpr double kHandedOver = 0.5; // one of a pipeline by so many of what a meeting takes beyond kNear, per product
+  constexpr double kWait = 1e4;       // a step waits for the one before
+  constexpr double kGain = 0.85;      // more time than that of one thread is not worth a second
   // divided by the rows:
-  constexpr double kSlower = 1;    // a step waits for weights, which only its rows share
-  constexpr double kUneven = 0.1;  // in a pipeline somebody waits at the ends
+  constexpr double kSlower = 1;       // a step waits for weights, which only its rows share
+  constexpr double kUneven = 0.1;     // in a pipeline somebody waits at the ends
   const auto at_most = [](double n) { return int(std::max(1.0, std::min<double>(n, num_threads()))); };
-  const int by_units = at_most(std::min<double>(double(panels), (walk + others) / kWorkPerMeeting));
   const double few = 1 / double(std::max<index>(rows, 1)), alone = walk * (1 + kSlower * few) + kWait;
-  const int stages = at_most(1 + std::ceil(others / alone));
-  const double units = by_units > 1 ? (alone + others) / by_units + kWorkPerMeeting : kGain * (alone + others);
-  const double pipeline = std::max(alone, (1 + kUneven * few) * (alone + others) / stages);
   const Split wanted = forced_split.load(std::memory_order_relaxed);
-  const bool pipelined = wanted == Split::automatic ? stages > 1 && pipeline < units : wanted == Split::pipeline;
-  return {pipelined ? stages : by_units, pipelined};
+  const auto plan = [&](double meeting) -> TeamPlan {
+    const double meet = kMeetings * kRate * meeting;
+    const double hand_over = kHandedOver * kRate * std::max(0.0, meeting - kNear) * others / std::max(walk, 1.0);
+    const int by_units = at_most(std::min<double>(double(panels), (walk + others) / meet));
+    const int stages = at_most(1 + std::ceil(others / alone));
+    const double units = by_units > 1 ? (alone + others) / by_units + meet : kGain * (alone + others);
+    const double pipeline = std::max(alone, (1 + kUneven * few) * (alone + others) / stages) + hand_over;
+    const bool pipelined = wanted == Split::automatic ? stages > 1 && pipeline < units : wanted == Split::pipeline;
+    return {pipelined ? stages : by_units, pipelined};
+  };
+  const TeamPlan near = plan(kNear);
+  return near.members > 1 && wanted == Split::automatic ? plan(meeting_time()) : near;
 }
 
+// A pipeline takes so many rows at once, those of a register tile.
+constexpr index kPipelineRows = 12;
+
 // Steps of which a pipeline makes the products of x at once.
-inline index block_steps(index rows) { return std::max<index>(1, 12 / std::max<index>(1, rows)); }
+inline index block_steps(index rows) { return std::max<index>(1, kPipelineRows / std::max<index>(1, rows)); }
 
 // What a call would take by itself.
 struct Work {
@@ -103,9 +121,9 @@ struct Work {
 enum class Order : int { automatic, in_turn, side_by_side };
 inline std::atomic<Order> forced_order{Order::automatic};
 
-// Two calls that do not need each other: at the same time on one thread each, or in turn, each on all the threads it would
-// take? Side by side they are twice as fast where one thread each is what they would take; and where two would, still
-// faster, as nobody waits for anybody within a call: by 1.1 to 1.3 times by units, and up to 1.1 by rows.
+// Two calls that do not need each other: at the same time on one thread each, or in turn, each on all the threads it
+// would take? Side by side they are twice as fast where one thread each is what they would take; and where two would,
+// still faster, as nobody waits for anybody within a call: by 1.1 to 1.3 times by units, and up to 1.1 by rows.
 inline bool plan_side_by_side(const Work& a, const Work& b) {
   constexpr double kStep = 4e3;  // a step of few units costs as much as so many operations, 60 to 100 nanoseconds
   constexpr double kGain = 0.8;  // what each thread after the first adds to a call's speed
@@ -120,8 +138,8 @@ inline bool plan_side_by_side(const Work& a, const Work& b) {
   return std::max(work(a), work(b)) + kWorkPerThread < alone(a) + alone(b);
 }
 
-// Steps whose input product is computed at once: rows enough for the register tiles, and to pay for reading weights that
-// no cache of a core holds; few enough bytes to stay in cache.
+// Steps whose input product is computed at once: rows enough for the register tiles, and to pay for reading weights
+// that no cache of a core holds; few enough bytes to stay in cache.
 inline index projected_steps(index rows, size_t bytes_per_row, size_t weight_bytes, index steps) {
   constexpr size_t kCacheBytes = size_t(256) << 10;
   const index enough = weight_bytes > (size_t(2) << 20) ? 256 : 48;
@@ -141,8 +159,8 @@ inline index chunk_steps(index rows, size_t bytes_per_row, size_t sum_bytes, ind
   return std::max<index>(1, std::min(steps, std::max(by_cache, by_rows)));
 }
 
-// Whether so many rows make their weight gradients in place. Otherwise these are summed transposed, in full register tiles, which
-// is up to 8 % faster, and moved at the end: with 50 rows and 512 units that was a tenth of the time.
+// Whether so many rows make their weight gradients in place. Otherwise these are summed transposed, in full register
+// tiles, which is up to 8 % faster, and moved at the end: with 50 rows and 512 units that was a tenth of the time.
 inline bool sums_in_place(double rows, index shards) { return shards == 1 && rows <= 256; }
 
 // Steps from one state that is kept to the next, where what lies between is computed again: whole chunks, so that the

@@ -1,10 +1,10 @@
 // Backpropagation through time.
 //
-// A team walks the rows of a shard from the last step to the first: gate gradients go into a small ring, in this order. After
-// every chunk of steps, or behind the walker in a pipeline, the gate gradients, still in cache, become dx and weight
-// gradients (gradient_sums.hpp), always in the order of the walk. The ring holds two chunks, because a chunk's first product reads the last
-// step of the one before. With checkpoints, the forward values of a stretch of chunks are computed again before the team
-// walks through it.
+// A team walks the rows of a shard from the last step to the first: gate gradients go into a small ring, in this order.
+// After every chunk of steps, or behind the walker in a pipeline, the gate gradients, still in cache, become dx and
+// weight gradients (gradient_sums.hpp), always in the order of the walk. The ring holds two chunks, because a chunk's
+// first product reads the last step of the one before. With checkpoints, the forward values of a stretch of chunks are
+// computed again before the team walks through it.
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -37,8 +37,8 @@ void check_backward(const State<T>* w, const View<const T>& grad_output, const V
   if (grad_c_n) expect_shape(op, "grad_c_n", grad_c_n, "(B, H)", {w->B, w->H});
 }
 
-// What a team needs while it works on a shard. Gate gradients of a chunk: planes of panels, in a plane the packed rows of
-// the chunk's steps, (slots, L) each.
+// What a team needs while it works on a shard. Gate gradients of a chunk: planes of panels, in a plane the packed rows
+// of the chunk's steps, (slots, L) each.
 template <class T>
 struct Scratch {
   Buffer<T> ring[2], direct, dc, dh_n, through_r;
@@ -99,8 +99,8 @@ class Backward {
     return t.ring[c % 2].data() + (s.start[end] - s.start[step + 1]) * row_values;
   }
 
-  // For one member of the team. Either it computes the gate gradients of its own panels, and meets the others after each
-  // product, because the next one reads all panels; or one member computes all of them.
+  // For one member of the team. Either it computes the gate gradients of its own panels, and meets the others after
+  // each product, because the next one reads all panels; or one member computes all of them.
   void run_shard(index i, Scratch<T>& t, Team& team) {
     const Shard<T>& shard = w.shards[size_t(i)];
     const Schedule& s = shard.schedule;

@@ -25,7 +25,8 @@ Work forward_work(const RnnCall<T>& call) {
   const double per_input = 2.0 * double(batch * cell.gates * H), of_x = in.table || in.distinct ? 0 : per_input * double(I);
   const double step = per_input * double(H) + of_x, ahead = plan.chunked ? of_x : 0, flops = step * double(steps);
   const int lanes = active_kernels<T>().lanes;
-  const TeamPlan team = plan_team(batch / plan.shards, (step - ahead) / double(plan.shards), ahead / double(plan.shards), panels_of(H, lanes));
+  const TeamPlan team = plan_team(batch / plan.shards, (step - ahead) / double(plan.shards),
+                                  ahead / double(plan.shards), panels_of(H, lanes));
   return {flops, steps, plan_threads(flops, plan.shards * team.members), size_t(cell.slots * H * H) * value};
 }
 

@@ -1,9 +1,9 @@
 // Which time step of which row is processed when, so that no padding is ever computed.
 //
 // The rows of a batch are sorted by their number of valid steps, longest first, and dealt to shards; each shard is then
-// worked on by one thread from its first step to its last. At step s of a shard the rows [0, active(s)) run. Masked steps
-// are skipped, not carried: skipping leaves the state as it was, which is what a mask means. Buffers that keep values per
-// step are packed: step s, row r stands at start[s] + r.
+// worked on by one thread from its first step to its last. At step s of a shard the rows [0, active(s)) run. Masked
+// steps are skipped, not carried: skipping leaves the state as it was, which is what a mask means. Buffers that keep
+// values per step are packed: step s, row r stands at start[s] + r.
 #pragma once
 
 #include <vector>

@@ -60,8 +60,8 @@ void run_tasks(int threads, index count, const std::function<void(int thread, in
 void run_groups(int threads, index count, double patience,
                 const std::function<void(Team& team, int group, index i)>& work);
 
-// call(i) for each i in [0, count), which are calls with regions of their own: these find the helpers taken and stay on one
-// thread each. Outside of them the floating-point mode is as it was, as in any call. All run to their end; what the
+// call(i) for each i in [0, count), which are calls with regions of their own: these find the helpers taken and stay on
+// one thread each. Outside of them the floating-point mode is as it was, as in any call. All run to their end; what the
 // first of them threw is thrown.
 void run_calls(int threads, index count, const std::function<void(index i)>& call);
 

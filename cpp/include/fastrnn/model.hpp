@@ -1,12 +1,12 @@
 // A model saved by fastrnn (`model.save("m.safetensors")`, `fastrnn train`), run without Python.
 //
 // Layers: InputLayer, Embedding (first), Conv1D, MaxPooling1D, AveragePooling1D, GlobalMaxPooling1D,
-// GlobalAveragePooling1D, SimpleRNN, LSTM, GRU, Bidirectional, Attention, Dense, Activation; Dropout and SpatialDropout1D
-// do nothing here. float32. Any other layer or setting is refused with its name and place.
+// GlobalAveragePooling1D, SimpleRNN, LSTM, GRU, Bidirectional, Attention, Dense, Activation; Dropout and
+// SpatialDropout1D do nothing here. float32. Any other layer or setting is refused with its name and place.
 //
-// A file is read whole and checked before anything is made of it, and nothing in it is executed. Memory is bounded: a few
-// copies of the file, and what its JSON becomes, at most a million values of some 100 bytes for each text in it (header,
-// description of the model, vocabulary). A small file can thus take 50 times its size.
+// A file is read whole and checked before anything is made of it, and nothing in it is executed. Memory is bounded: a
+// few copies of the file, and what its JSON becomes, at most a million values of some 100 bytes for each text in it
+// (header, description of the model, vocabulary). A small file can thus take 50 times its size.
 //
 //   const fastrnn::Model model = fastrnn::Model::load("bidirectional-lstm.safetensors");
 //   float probability;

@@ -24,8 +24,8 @@ struct RnnOptions {
   Activation<T> output{ActivationKind::tanh, 0, 0};     // LSTM: of c
   bool reverse = false;      // walk each row's valid steps from the last to the first
   bool batch_first = true;   // x and output are (B, T, .) rather than (T, B, .)
-  // Training keeps the states of every so many steps (rounded up to whole chunks of gradients) and computes the rest again
-  // in backward, with the same result. 0: keep every step. -1: about as many steps as states.
+  // Training keeps the states of every so many steps (rounded up to whole chunks of gradients) and computes the rest
+  // again in backward, with the same result. 0: keep every step. -1: about as many steps as states.
   index checkpoint = 0;
 };
 
@@ -77,8 +77,8 @@ struct RnnInputs {
   PackedWeights<T> packed;       // in place of the weights and biases; inference only
   ProjectionTable<T> table;      // in place of x, beside its own `packed`: rows are picked by `tokens`
   View<const index> tokens;      // (B, T) or (T, B)
-  // In place of x (B, T, I): x is an embedding (V, I), looked up by the ids that `distinct` was made of. Each distinct token
-  // is multiplied by W once; backward sums the gates' gradients of a token before it does so. g.x is then (V, I).
+  // In place of x (B, T, I): x is an embedding (V, I), looked up by the ids that `distinct` was made of. Each distinct
+  // token is multiplied by W once; backward sums the gates' gradients of a token before it does so. g.x is then (V, I).
   const TokenIndex* distinct = nullptr;
   index id_axes[2] = {0, 0};  // of the ids: B, T or T, B
 
@@ -124,9 +124,9 @@ FASTRNN_API void rnn_backward(const Workspace<T>& workspace, const View<const T>
                               const View<const T>& grad_h_n, const View<const T>& grad_c_n,
                               const RnnGradients<T>& gradients);
 
-// Two calls that do not need each other, such as the directions of a bidirectional layer. The results are bitwise those of
-// the calls one after the other; they run side by side, one thread each, where that is faster. Where both would throw, the
-// first one's exception is thrown.
+// Two calls that do not need each other, such as the directions of a bidirectional layer. The results are bitwise those
+// of the calls one after the other; they run side by side, one thread each, where that is faster. Where both would
+// throw, the first one's exception is thrown.
 template <class T>
 struct RnnCall {
   RnnOptions<T> options;

@@ -32,12 +32,12 @@ FASTRNN_API void set_num_threads(int threads);
 FASTRNN_API std::size_t cached_memory();
 FASTRNN_API void release_memory();
 
-// Floating-point operations per second of float multiply-adds in registers, on `threads` threads with the instruction set
-// in use. Takes about 10 ms and keeps the best of its rounds.
+// Floating-point operations per second of float multiply-adds in registers, on `threads` threads with the instruction
+// set in use. Takes about 10 ms and keeps the best of its rounds.
 FASTRNN_API double measure_peak(int threads);
 
-// Seconds that `threads` threads take to meet once: each says that it has come and waits for the others. 0 for one thread, or
-// where the system gives no second one. Takes a millisecond.
+// Seconds that `threads` threads take to meet once: each says that it has come and waits for the others. 0 for one
+// thread, or where the system gives no second one. Takes a millisecond.
 FASTRNN_API double measure_meeting(int threads);
 
 FASTRNN_API std::string compiler();

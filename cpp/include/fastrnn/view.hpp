@@ -5,8 +5,8 @@
 
 namespace fastrnn {
 
-// `data` as a C-contiguous array of these extents, at most four. Nothing is copied: the array must outlive the call that
-// the view is passed to.
+// `data` as a C-contiguous array of these extents, at most four. Nothing is copied: the array must outlive the call
+// that the view is passed to.
 template <class T, class... Extents>
 View<const T> view(const T* data, Extents... extents) {
   static_assert(sizeof...(Extents) >= 1 && sizeof...(Extents) <= 4, "one to four extents");

@@ -2,9 +2,9 @@
 //
 // A phase is one GEMM and the maths of its epilogue: `slots` accumulators per unit, `X` and `H` say which of them the
 // input and the recurrent product add to, in packed order. A phase writes the saved slots [keep_from, keep_to) going
-// forward and the gradient slots [grad_from, grad_to) going back. Derivatives are named after what they take: d_x is dL/dx.
-// Equations as in PyTorch's documentation of nn.RNN, nn.LSTM and nn.GRU (gate order i f g o and r z n); the GRU with
-// reset before is Cho et al. 2014. kStandard fixes sigmoid gates and tanh candidates at compile time.
+// forward and the gradient slots [grad_from, grad_to) going back. Derivatives are named after what they take: d_x is
+// dL/dx. Equations as in PyTorch's documentation of nn.RNN, nn.LSTM and nn.GRU (gate order i f g o and r z n); the GRU
+// with reset before is Cho et al. 2014. kStandard fixes sigmoid gates and tanh candidates at compile time.
 #pragma once
 
 #include "activations.hpp"

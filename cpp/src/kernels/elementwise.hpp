@@ -10,7 +10,8 @@ template <class T>
 FASTRNN_INLINE Vec<T> square_root(Vec<T> x) {
 #if FASTRNN_VECTOR_BYTES > 0
   Vec<T> y;
-  for (int i = 0; i < kLanes<T>; ++i) y[i] = sizeof(T) == 4 ? T(FASTRNN_BUILTIN(sqrtf)(float(x[i]))) : T(FASTRNN_BUILTIN(sqrt)(double(x[i])));
+  for (int i = 0; i < kLanes<T>; ++i)
+    y[i] = sizeof(T) == 4 ? T(FASTRNN_BUILTIN(sqrtf)(float(x[i]))) : T(FASTRNN_BUILTIN(sqrt)(double(x[i])));
   return y;
 #else
   return sizeof(T) == 4 ? T(FASTRNN_BUILTIN(sqrtf)(float(x))) : T(FASTRNN_BUILTIN(sqrt)(double(x)));
@@ -145,8 +146,8 @@ static void add_scaled(index n, T scale, const T* x, T* y) {
   });
 }
 
-// A bijection of 32 bits that flips each output bit with probability 1/2 for each input bit (the constants of "lowbias32",
-// C. Wellons, Prospecting for Hash Functions, 2018).
+// A bijection of 32 bits that flips each output bit with probability 1/2 for each input bit (the constants of
+// "lowbias32", C. Wellons, Prospecting for Hash Functions, 2018).
 FASTRNN_INLINE Bits scramble(Bits x) {
   x = (x ^ (x >> 16)) * 0x7feb352du;
   x = (x ^ (x >> 15)) * 0x846ca68bu;

@@ -1,5 +1,5 @@
-// The last panel where its units fill a half or a quarter of the lanes: F slots of a unit share a vector, L/F lanes each, and
-// the epilogue takes F rows at once. Products then cost 1/F, and so does the cell's maths.
+// The last panel where its units fill a half or a quarter of the lanes: F slots of a unit share a vector, L/F lanes
+// each, and the epilogue takes F rows at once. Products then cost 1/F, and so does the cell's maths.
 #pragma once
 
 #include "transpose.hpp"

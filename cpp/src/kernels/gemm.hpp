@@ -95,8 +95,8 @@ static void gemm(const Gemm<T>& g) {
   tile_single(GemmTile<T>{g, panels, total_length(g.segment_length, g.segments) * kLanes<T>}, g.rows, panels);
 }
 
-// C += A^T.D, or C = A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while a block of rows
-// passes by.
+// C += A^T.D, or C = A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while a block of
+// rows passes by.
 template <class T>
 struct OuterTile {
   const Outer<T>& o;
@@ -148,8 +148,8 @@ struct OuterTile {
   }
 };
 
-// Blocks of rows and of j: the rows of A, which stand anywhere, are copied side by side, and what a column of tiles reads
-// stays in the first cache.
+// Blocks of rows and of j: the rows of A, which stand anywhere, are copied side by side, and what a column of tiles
+// reads stays in the first cache.
 template <class T>
 static void outer(const Outer<T>& o) {
   constexpr index kRows = 256, kWide = 192 / index(sizeof(T)), L = kLanes<T>;  // kWide: a multiple of every tile

@@ -1,9 +1,9 @@
 // The seam between the core and the kernels: one table of leaf functions per instruction set and precision.
 //
 // Plain data only: this header is seen both by the core and by the ISA objects. No function here touches threads,
-// allocation or the standard library. Dimensions: T time, B batch, I input, H hidden, L lanes of a vector,
-// P = ceil(H/L) panels. "Packed" arrays are aligned and padded to whole panels by the core (packing.cpp); (P, ..., slots, L)
-// leaves out that slots of the last panel may share vectors (UnitPanels in packing.hpp).
+// allocation or the standard library. Dimensions: T time, B batch, I input, H hidden, L lanes of a vector, P =
+// ceil(H/L) panels. "Packed" arrays are aligned and padded to whole panels by the core (packing.cpp); (P, ..., slots,
+// L) leaves out that slots of the last panel may share vectors (UnitPanels in packing.hpp).
 #pragma once
 
 #include "fastrnn/types.hpp"
@@ -48,9 +48,9 @@ struct Quantum {
 };
 
 // One time step of the recurrence for the rows [0, rows) and the units of the panels [first_panel, last_panel).
-// r*stride or offset[r] finds row r in an array. The accumulators begin at `start`: the bias, or bias + x.W where another
-// call has computed that (`projected`), or a row of a table. Products read W, everything else is T; rows of W are
-// padded to whole words with zeros.
+// r*stride or offset[r] finds row r in an array. The accumulators begin at `start`: the bias, or bias + x.W where
+// another call has computed that (`projected`), or a row of a table. Products read W, everything else is T; rows of W
+// are padded to whole words with zeros.
 template <class T, class W = T>
 struct ForwardStep {
   index rows;
@@ -116,8 +116,8 @@ struct BackwardStep {
   const T* c_prev;
   T* dc;                   // in: dL/dc from the later step; out: dL/dc_prev
   T* direct;               // the part of dL/dh_prev that does not pass through R
-  // From this step's values to those of the step that comes next (the earlier one), which are fetched meanwhile: the rows of
-  // a step are too far apart for the processor to see them coming.
+  // From this step's values to those of the step that comes next (the earlier one), which are fetched meanwhile: the
+  // rows of a step are too far apart for the processor to see them coming.
   index dy_ahead, saved_ahead, state_ahead;
   T* gates;                // out: gate gradients, rows of (slots, L) in planes of panels
   index gates_panel;       // from plane to plane
@@ -142,7 +142,8 @@ struct Gemm {
   Activation<T> activation;
 };
 
-// C[j] += sum over rows of A[r][j] * D[r], or C[j] = it: gradients of weights. D's columns are whole vectors picked by `column`.
+// C[j] += sum over rows of A[r][j] * D[r], or C[j] = it: gradients of weights. D's columns are whole vectors picked by
+// `column`.
 template <class T>
 struct Outer {
   index rows;
@@ -191,8 +192,8 @@ constexpr int stream_tile(int width, index left) {
   return width;
 }
 
-// y[o] = act(bias + sum over taps k of table[offset[o*stride + k*dilation] + k*pitch]), `pitch` values each: a convolution
-// over rows that went through every tap beforehand.
+// y[o] = act(bias + sum over taps k of table[offset[o*stride + k*dilation] + k*pitch]), `pitch` values each: a
+// convolution over rows that went through every tap beforehand.
 template <class T>
 struct TokenSum {
   index outputs, taps, stride, dilation;
@@ -229,7 +230,8 @@ struct KernelTable {
   void (*token_sum)(const TokenSum<T>&);
   // y[j] = sum over i of x[offset[i] + j] for j < width, a whole number of vectors
   void (*sum_rows)(index n, const index* offset, index width, const T* x, T* y);
-  // The largest of rows [first, last) of x and its row: y (channels,), winner (channels,). The first of equals; NaN wins.
+  // The largest of rows [first, last) of x and its row: y (channels,), winner (channels,). The first of equals; NaN
+  // wins.
   void (*max_rows)(index first, index last, index channels, const T* x, T* y, int32_t* winner);
   // One sequence of max pooling backward: gx (time, channels) from the winners' times and the gradients of the windows.
   void (*max_unpool)(index windows, index channels, index time, const int32_t* winner, const T* g, T* gx);

@@ -238,8 +238,8 @@ static void forward_step(const ForwardStep<T, W>& s) {
   const ForwardTile<T, W, P, P, kFirstPhase> tile{s, finish, panels, s.projected ? 0 : s.hidden};
   constexpr bool kSpread = Product<W>::parts > 1;  // spreading words takes registers from the tile
   index row = 0;
-  // Tiles small in rows are wide in panels: eight accumulators at least hide the latency of the FMA. A single row waits for
-  // its weights instead: narrow tiles, walked up and down in turn, find more of them in the first cache.
+  // Tiles small in rows are wide in panels: eight accumulators at least hide the latency of the FMA. A single row waits
+  // for its weights instead: narrow tiles, walked up and down in turn, find more of them in the first cache.
   if (P::slots == 4 && kManyRegisters) {
     row = tile_rows<6, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
     row = tile_rows<4, 1>(tile, row, s.rows, panels);

@@ -37,8 +37,8 @@ struct ScatteredRows {
   }
 };
 
-// MR rows `stride` bytes apart: a pointer for every three, the others by x86's base + 1 or 2 times index, so that twelve
-// rows fit the registers that addresses have.
+// MR rows `stride` bytes apart: a pointer for every three, the others by x86's base + 1 or 2 times index, so that
+// twelve rows fit the registers that addresses have.
 template <class T, int MR>
 struct StridedRows {
   const char* group[(MR + 2) / 3];
@@ -100,11 +100,12 @@ struct Width {
   static constexpr int value = N;
 };
 
-// Where tile number `row / MR` looks ahead: at its share of the next panels' weights, one vector per k. When those weights
-// come from beyond the core's own cache, they are there by the time the rows of this panel are done. At the last panel
-// there is nothing ahead, and the tile looks at its own.
+// Where tile number `row / MR` looks ahead: at its share of the next panels' weights, one vector per k. When those
+// weights come from beyond the core's own cache, they are there by the time the rows of this panel are done. At the
+// last panel there is nothing ahead, and the tile looks at its own.
 template <int MR, int NP, class T>
-FASTRNN_INLINE const T* next_panels(const T* weights, index panel_stride, index K, Panels panels, index row, index panel) {
+FASTRNN_INLINE const T* next_panels(const T* weights, index panel_stride, index K, Panels panels, index row,
+                                    index panel) {
   const index next = panels.descending ? panel - NP : panel + NP;
   const index at = next >= panels.first && next + NP <= panels.last ? next : panel;
   const index vectors = panel_stride / kLanes<T> * NP;  // K for each of the panel's slots

@@ -134,8 +134,8 @@ OutputActivation Entry::activation(const char* key, bool softmax) const {
   return made;
 }
 
-// Keras's gates z r h are the kernels' r z n; those of an LSTM (i f c o) and an RNN stand alike. `keras` has (rows, G*H):
-// `transposed` (G*H, rows) in the kernels' order.
+// Keras's gates z r h are the kernels' r z n; those of an LSTM (i f c o) and an RNN stand alike. `keras` has (rows,
+// G*H): `transposed` (G*H, rows) in the kernels' order.
 std::vector<float> native_weight(const std::vector<float>& keras, index rows, index hidden, int gates) {
   std::vector<float> native(keras.size());
   for (int g = 0; g < gates; ++g) {

@@ -24,7 +24,8 @@ class Dense {
         const OutputActivation& activation);
   index inputs() const { return inputs_; }
   index outputs() const { return outputs_; }
-  // x (rows, inputs) -> y (rows, outputs), on this thread, without allocation; a row's bits do not depend on the others.
+  // x (rows, inputs) -> y (rows, outputs), on this thread, without allocation; a row's bits do not depend on the
+  // others.
   void rows(index rows, const float* x, float* y) const;
   // The same on as many threads as it is worth.
   void run(index rows, const float* x, float* y) const;

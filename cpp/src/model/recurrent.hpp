@@ -21,8 +21,8 @@ struct Recurrent {
 
   void pack();
   StreamWeights<float> weights() const;
-  // The layer's output into `out`, (B, T, H) or (B, H) by `sequences`, in the order of processing, or with `flip` turned
-  // round.
+  // The layer's output into `out`, (B, T, H) or (B, H) by `sequences`, in the order of processing, or with `flip`
+  // turned round.
   void run(const Batch& in, bool flip, View<float> out) const;
 };
 
