@@ -19,10 +19,12 @@ excludes is out of reach of these kernels, what it allows need not be within rea
 
   at the peak  The products alone. No rate of our kernels is in it: what it excludes, it excludes for every float32
                implementation that multiplies as the formulas do.
-  with waits   The bound, a call of the smallest layer (one step and row), and with one row at every step what a step
-               of the smallest layer takes longer than its products and gates. That is the latency of product, gates and
-               the next product, for which one row has no other work but its own. An estimate and no bound: parts
-               of a step could overlap with the next one.
+  with waits   The bound, a call of the smallest layer (one step and row), and in training the packing of the weights,
+               which are arrays there, into the forms that forward and backward read. With one row also, at every step,
+               what a step of the smallest layer takes longer than its products and gates, which is the latency of
+               product, gates and the next product, for which one row has no other work but its own; and a meeting
+               of the threads, or as long as the step if that is less, because one thread alone needs none. An
+               estimate and no bound: parts of a step could overlap with the next one.
 
 The rates are measured in this process, in less than a minute, and then scaled by the FMA peak of the run in
 results.json over that of now, because clocks differ from day to day. The machine has to be that of the results, and
@@ -44,7 +46,7 @@ from bench.cases import GATES, Layer, Shape
 from bench.conftest import cpu_model
 from bench.peers import fastrnn_calls
 from bench.report import Record, Row, mean, number, read, table, write
-from fastrnn import runtime
+from fastrnn import functional, runtime
 
 MARKERS = "<!-- bound: written by bench.bound -->", "<!-- end of bound -->"
 WIDEST = 16  # floats of the widest vectors: these units are whole vectors on every instruction set
@@ -65,18 +67,27 @@ class Machine:
     reading: dict[float, float]  # bytes per second of one core, by the bytes it reads over and over
     call: dict[tuple[str, bool], float]  # seconds
     wait: dict[tuple[str, bool], float]  # seconds per step of one row
+    packing: dict[float, float]  # seconds for weights of so many bytes, on all threads, into one form
+    meeting: float  # seconds
 
     def scaled(self, factor: float) -> Machine:
         """The same machine at another clock."""
         gates, call, wait = ({k: t / factor for k, t in times.items()} for times in (self.gates, self.call, self.wait))
         reading = {size: rate * factor for size, rate in self.reading.items()}
-        return Machine(self.threads, self.peak_one * factor, self.peak * factor, gates, reading, call, wait)
+        packing = {size: seconds / factor for size, seconds in self.packing.items()}
+        return Machine(self.threads, self.peak_one * factor, self.peak * factor, gates, reading, call, wait, packing,
+                       self.meeting / factor)  # fmt: skip
 
     def read_rate(self, size: float) -> float:
-        if size <= FIRST_CACHE:
-            return np.inf
-        sizes = sorted(self.reading)
-        return float(np.interp(np.log(size), np.log(sizes), [self.reading[s] for s in sizes]))
+        return np.inf if size <= FIRST_CACHE else _between(self.reading, size)
+
+    def packing_seconds(self, size: float) -> float:
+        return size * _between({s: seconds / s for s, seconds in self.packing.items()}, size)
+
+
+def _between(points: dict[float, float], size: float) -> float:
+    sizes = sorted(points)
+    return float(np.interp(np.log(size), np.log(sizes), [points[s] for s in sizes]))
 
 
 @dataclass(frozen=True)
@@ -94,17 +105,20 @@ class Bound:
 
 
 def bound(machine: Machine, cell: str, shape: Shape, train: bool) -> Bound:
-    B, T, _, H = shape
+    B, T, I, H = shape
     weights = GATES[cell] * H * H
     product = 2 * B * weights / machine.peak  # of one step with the recurrent weights
     share = 4 * weights / machine.threads  # bytes
     passes = 2 if train else 1
-    return Bound(
-        Layer(cell, shape, train).gflop * 1e9 / machine.peak,
-        passes * T * max(0.0, share / machine.read_rate(share) - product),
-        B * T * H * machine.gates[cell, train] * machine.peak_one / machine.peak,
-        machine.call[cell, train] + (T * machine.wait[cell, train] if B == 1 else 0.0),
-    )
+    products = Layer(cell, shape, train).gflop * 1e9 / machine.peak
+    reading = passes * T * max(0.0, share / machine.read_rate(share) - product)
+    gates = B * T * H * machine.gates[cell, train] * machine.peak_one / machine.peak
+    waits = machine.call[cell, train]
+    if train:
+        waits += 2 * machine.packing_seconds(4 * GATES[cell] * H * (I + H))
+    if B == 1:
+        waits += T * machine.wait[cell, train] + min(passes * T * machine.meeting, products + reading + gates)
+    return Bound(products, reading, gates, waits)
 
 
 def least(call: Callable[[], Any], seconds: float = SECONDS) -> float:
@@ -152,6 +166,15 @@ def reading_rates(gates: float) -> dict[float, float]:
     return rates
 
 
+def packing_seconds() -> dict[float, float]:
+    """Of both weights of an LSTM, by their bytes."""
+    seconds = {}
+    for H in READERS:
+        layer = Layer("lstm", (1, 1, H, H), False)
+        seconds[2.0 * 4 * GATES["lstm"] * H * H] = least(lambda w=layer.weights: functional.pack_weights("lstm", *w))  # type: ignore[misc]
+    return seconds
+
+
 def measure(cells: Iterable[str] = GATES) -> Machine:
     threads = runtime.get_num_threads()
     peaks = {n: peak(n) for n in (1, threads)}
@@ -163,8 +186,9 @@ def measure(cells: Iterable[str] = GATES) -> Machine:
         wait = {kind: wait_seconds(*kind, own, gates[kind]) for kind in kinds}
         smallest = {(c, train): fastrnn_calls.layer(Layer(c, (1, 1, 1, 1), train))[0] for c, train in kinds}
         call = {kind: least(smallest[kind].run) for kind in kinds}
+    packing, meeting = packing_seconds(), min(runtime.measure_meeting() for _ in range(10))
     peaks = {n: max(before, peak(n)) for n, before in peaks.items()}
-    return Machine(threads, peaks[1], peaks[threads], gates, reading, call, wait)
+    return Machine(threads, peaks[1], peaks[threads], gates, reading, call, wait, packing, meeting)
 
 
 def peak(threads: int) -> float:
@@ -215,9 +239,11 @@ def rates(machine: Machine) -> list[str]:
         name = f"{cell.upper()} {'forward+backward' if train else 'forward'}"
         lines.append([name, *(number(1e9 * seconds) for seconds in times)])
     reading = ", ".join(f"{size / 1024:.0f} kB {rate * 1e-9:.0f}" for size, rate in sorted(machine.reading.items()))
+    packing = ", ".join(f"{size / 1024:.0f} kB {1e6 * s:.0f}" for size, s in sorted(machine.packing.items()))
     return [
         f"FMA peak {machine.peak_one * 1e-9:.0f} GFLOP/s on one thread, {machine.peak * 1e-9:.0f} on "
-        f"{machine.threads}. Reading on one core, GB/s: {reading}. Nanoseconds on one thread:", "",
+        f"{machine.threads}. Reading on one core, GB/s: {reading}. Packing on all threads, microseconds: {packing}. "
+        f"A meeting: {1e9 * machine.meeting:.0f} nanoseconds. Nanoseconds on one thread:", "",
         *table(["", f"gates of {WIDEST} units of a row", "wait of a step of one row", "call"], lines),
     ]  # fmt: skip
 

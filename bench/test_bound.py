@@ -10,7 +10,7 @@ from bench import bound, report
 MACHINE = bound.Machine(
     threads=2, peak_one=1e9, peak=2e9, gates={("lstm", False): 8e-9, ("lstm", True): 20e-9},
     reading={65536.0: 1e9, 262144.0: 0.5e9}, call={("lstm", False): 1e-6, ("lstm", True): 3e-6},
-    wait={("lstm", False): 1e-7, ("lstm", True): 2e-7},
+    wait={("lstm", False): 1e-7, ("lstm", True): 2e-7}, packing={2.0**20: 1e-3}, meeting=1e-6,
 )  # fmt: skip
 
 
@@ -27,7 +27,15 @@ def test_one_row_reads_the_weights_at_every_step(train: bool, passes: int) -> No
     b = bound.bound(MACHINE, "lstm", (1, 10, 1, 128), train)
     share = 4 * 128 * 128 * 4 / 2  # 131072 bytes of a thread, read at 0.75 GB/s
     assert b.reading == pytest.approx(passes * 10 * (share / 0.75e9 - 2 * 4 * 128 * 128 / 2e9))
-    assert b.waits == pytest.approx(MACHINE.call["lstm", train] + 10 * MACHINE.wait["lstm", train])
+    packing = 2 * 4 * 4 * 128 * 129 / 2**20 * 1e-3 if train else 0.0
+    each = MACHINE.wait["lstm", train] + passes * MACHINE.meeting
+    assert b.waits == pytest.approx(MACHINE.call["lstm", train] + packing + 10 * each)
+
+
+def test_one_thread_needs_no_meeting() -> None:
+    """Where a step is shorter than a meeting."""
+    b = bound.bound(MACHINE, "lstm", (1, 10, 1, 2), False)
+    assert b.waits == pytest.approx(MACHINE.call["lstm", False] + 10 * MACHINE.wait["lstm", False] + b.total)
 
 
 def test_weights_in_the_first_cache_are_read_with_the_product() -> None:

@@ -25,7 +25,7 @@ def settings() -> Iterator[None]:
     yield
     core.set_num_threads(threads)
     core.force_split(0)
-    core.assume_meeting(0)
+    core.assume_meeting(80)
 
 
 # ---- any number of threads -----------------------------------------------------------------------------------------
@@ -80,6 +80,34 @@ core.set_num_threads(2)
 before = tasks()
 digest(case("rnn", B=1, T=100, I=64, H=64))
 assert tasks() - before == {helpers}, tasks() - before
+""")
+
+
+@linux
+@pool
+@pytest.mark.skipif(PROCESSORS < 2, reason="one processor")
+def test_only_much_work_wakes_the_helpers() -> None:
+    """At once, or in quick succession."""
+    script("""
+import time
+core.assume_meeting(0)
+core.set_num_threads(2)
+before = tasks()
+small = case("rnn", B=1, T=100, I=64, H=64)
+for _ in range(10):
+    digest(small)
+    time.sleep(0.01)
+assert tasks() == before
+for _ in range(100):
+    run(functional, small)
+assert tasks() == before + 1
+""")
+    script("""
+core.assume_meeting(0)
+core.set_num_threads(2)
+before = tasks()
+digest(case(B=16, T=50))
+assert tasks() == before + 1
 """)
 
 

@@ -18,6 +18,7 @@ from fastrnn import functional
 from rnn_cases import CELLS, Case, draw, run  # noqa: F401 - scripts use CELLS
 
 SPLITS = {"automatic": 0, "rows": 1, "units": 2, "pipeline": 3}
+core.assume_meeting(80)  # in scripts; conftest.py does it for tests
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -21,6 +21,9 @@ class Crew {
 // when all that came have finished. Nobody comes while another call has the helpers. Neither may throw.
 void with_helpers(int wanted, const std::function<void(int rank)>& help, const std::function<void(Crew&)>& lead);
 
+// Whether at least one of them is awake.
+bool helpers_awake();
+
 const char* helpers_kind();
 
 }  // namespace fastrnn

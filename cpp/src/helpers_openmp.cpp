@@ -44,6 +44,8 @@ void with_helpers(int wanted, const std::function<void(int)>& help, const std::f
   leased.store(false, std::memory_order_release);
 }
 
+bool helpers_awake() { return true; }  // for all that is known
+
 const char* helpers_kind() { return "openmp"; }
 
 }  // namespace fastrnn

@@ -67,7 +67,7 @@ class Pool {
       for (; started_ < count; ++started_) start();
     } catch (const std::exception&) {
     }
-    return std::min(started_, count);
+    return std::min<int>(started_, count);
   }
 
   void open(int wanted, const std::function<void(int)>& help) {
@@ -81,6 +81,8 @@ class Pool {
     { const std::lock_guard<std::mutex> lock(mutex_); }
     for (int i = 0; i < missing; ++i) wake_.notify_one();
   }
+
+  bool awake() const { return started_ > asleep_.load(std::memory_order_relaxed); }
 
   int joined() const { return int(joined_of(gate_.load(std::memory_order_acquire))); }
 
@@ -147,7 +149,7 @@ class Pool {
 
   std::atomic<bool> leased_{false};
   std::atomic<int> caller_{-1};  // the processor the call came from
-  int started_ = 0;
+  std::atomic<int> started_{0};
   uint64_t generation_ = 0;
   const std::function<void(int)>* help_ = nullptr;
   alignas(64) std::atomic<uint64_t> gate_{0};
@@ -204,6 +206,8 @@ void with_helpers(int wanted, const std::function<void(int)>& help, const std::f
   p->wait_for(p->close());
   p->give_back();
 }
+
+bool helpers_awake() { return pool().awake(); }
 
 const char* helpers_kind() { return "pool"; }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "fastrnn/runtime.hpp"
+#include "helpers.hpp"
 #include "threads.hpp"
 
 namespace fastrnn {
@@ -14,8 +15,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::atomic<double> known{kNear}, assumed{0};
-std::atomic<Clock::rep> next{0};
+std::atomic<double> known{kNear}, assumed{0}, declined{0};
+std::atomic<Clock::rep> next{0}, forgotten{0};
 
 // Nanoseconds of a meeting in the best of the rounds, the first of which waits for the last thread to come. 0 where none
 // comes within `patience` microseconds.
@@ -40,11 +41,25 @@ double measure_meeting(int threads) {
   return 1e-9 * time_meetings(threads, 2e4, 4, 1000);
 }
 
+bool worth_helpers(double flops) {
+  constexpr double kWorthWaking = 2e7;
+  constexpr auto kRemembered = std::chrono::milliseconds(1);
+  if (assumed.load(std::memory_order_relaxed) > 0 || helpers_awake()) return true;
+  // callers on several threads may lose some of each other's work here, and wake the helpers a call later
+  const Clock::time_point now = Clock::now();
+  if (now.time_since_epoch().count() < forgotten.load(std::memory_order_relaxed))
+    flops += declined.load(std::memory_order_relaxed);
+  const bool worth = flops >= kWorthWaking;
+  declined.store(worth ? 0 : flops, std::memory_order_relaxed);
+  forgotten.store((now + kRemembered).time_since_epoch().count(), std::memory_order_relaxed);
+  return worth;
+}
+
 double meeting_time() {
   if (const double believed = assumed.load(std::memory_order_relaxed); believed > 0) return believed;
   constexpr auto kWhile = std::chrono::milliseconds(2);  // measuring takes one to five microseconds
   const Clock::time_point now = Clock::now();
-  if (now.time_since_epoch().count() >= next.load(std::memory_order_relaxed)) {
+  if (now.time_since_epoch().count() >= next.load(std::memory_order_relaxed) && helpers_awake()) {
     next.store((now + kWhile).time_since_epoch().count(), std::memory_order_relaxed);
     if (const double found = time_meetings(2, 5, 3, 4); found > 0) known.store(found, std::memory_order_relaxed);
   }

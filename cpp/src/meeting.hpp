@@ -1,17 +1,23 @@
-// How far apart threads are at the moment: a plan that lets them meet often is worth it only where that is quick.
+// What is known of the other threads at the moment: whether a call should wake them, and how far apart they are. A plan
+// that lets threads meet often is worth it only where that is quick.
 #pragma once
 
 namespace fastrnn {
+
+// Whether so many operations are worth helpers. These sleep after a moment without work, and then take 50 to 100
+// microseconds to come, as long as two of them save in a small call. What was declined within the last millisecond
+// counts, too: calls in quick succession wake them, a small one now and then does not.
+bool worth_helpers(double flops);
 
 // Nanoseconds in which two threads meet that share a cache.
 constexpr double kNear = 80;
 
 // The same for two threads of this process now. On a virtual machine, or one with several groups of cores, the system may
 // run them where what one writes reaches the other several times later, for milliseconds or for minutes: it is measured
-// again whenever somebody asks after a while. kNear as long as it could not be measured.
+// again when somebody asks after a while and another thread is awake. Until then kNear.
 double meeting_time();
 
-// For tests and measurements: the nanoseconds to believe in; 0: measure.
+// For tests and measurements: as if helpers were awake, and so many nanoseconds away; 0: as they are.
 void assume_meeting(double nanoseconds);
 
 }  // namespace fastrnn

@@ -24,7 +24,7 @@ inline int plan_threads(double flops, index shares) {
     return int(std::max<index>(1, std::min<index>(shares, index(std::min<double>(num_threads(), worth)))));
   };
   const int near = plan(kNear);
-  return near > 1 ? plan(meeting_time()) : 1;
+  return near > 1 && worth_helpers(flops) ? plan(meeting_time()) : 1;
 }
 
 // How long a team waits for its members, in microseconds: a tenth of the work, at a rate that a small case reaches.
