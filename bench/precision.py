@@ -8,6 +8,7 @@ and nothing is chosen by it. Time: one row (B = 1), weights packed before, preci
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -56,9 +57,9 @@ def packed(model: Any, precision: str) -> Iterator[None]:
             del layer._call
 
 
-def accuracy(model_name: str, cell: str, corpus: Any, epochs: int, maxlen: int) -> dict[str, Any]:
+def accuracy(model_name: str, cell: str, corpus: Any, epochs: int, maxlen: int, seed: int) -> dict[str, Any]:
     settings = zoo.settings(model_name, corpus.name, epochs=epochs, maxlen=maxlen)
-    model, result = experiment.run(model_name, cell, corpus, settings, verbose=0)
+    model, result = experiment.run(model_name, cell, corpus, settings, seed=seed, verbose=0)
     encoder = TextEncoder(corpus.data.vocabulary.words, settings.vocabulary, settings.maxlen)
     x, y = encoder.encode_ranks(corpus.data.test, corpus.data.vocabulary), corpus.data.test_labels
     answers = {}
@@ -66,15 +67,26 @@ def accuracy(model_name: str, cell: str, corpus: Any, epochs: int, maxlen: int) 
         with packed(model, precision):
             answers[precision] = np.asarray(model.predict(x, batch_size=512, verbose=0)).reshape(-1)
     row = {
-        "model": model_name, "cell": cell, "layers": result.test_accuracy,  # of the model as it is, not packed
+        "model": model_name, "cell": cell, "seed": seed, "layers": result.test_accuracy,  # of the model as it is, not packed
         "accuracy": {p: float(np.mean((a > 0.5) == y)) for p, a in answers.items()},
         "largest_change": {p: float(np.abs(a - answers["float32"]).max()) for p, a in answers.items()},
         "decided_otherwise": {p: int(np.sum((a > 0.5) != (answers["float32"] > 0.5))) for p, a in answers.items()},
     }  # fmt: skip
     cells = " ".join(f"{p} {100 * row['accuracy'][p]:.2f}" for p in PRECISIONS)
     others = " ".join(f"{p} {row['decided_otherwise'][p]}" for p in PRECISIONS[1:])
-    print(f"{model_name:>14} {cell:>5}  test accuracy % {cells}   of {len(y)} decided otherwise: {others}", flush=True)
+    print(
+        f"{model_name:>14} {cell:>5} seed {seed}  test accuracy % {cells}   of {len(y)} decided otherwise: {others}",
+        flush=True,
+    )
     return row
+
+
+def summary(trained: list[dict[str, Any]]) -> None:
+    """What a precision costs on average over trainings, in points, and how sure that is."""
+    for precision in PRECISIONS[1:]:
+        costs = [100 * (row["accuracy"]["float32"] - row["accuracy"][precision]) for row in trained]
+        error = np.std(costs, ddof=1) / len(costs) ** 0.5
+        print(f"{precision:>20} costs {np.mean(costs):.3f} points on average, standard error {error:.3f}", flush=True)
 
 
 def timing(cell: str, T: int, H: int, threads: int, repeats: int) -> dict[str, Any]:
@@ -109,6 +121,7 @@ def main() -> None:
     parser.add_argument("--maxlen", type=int, default=200)
     parser.add_argument("--models", nargs="*", default=["basic", "bidirectional"], choices=zoo.MODELS)
     parser.add_argument("--cells", nargs="*", default=["lstm", "gru"], choices=zoo.CELLS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1], help="one training each")
     parser.add_argument("--limit", type=int, help="reviews of each half")
     parser.add_argument("--sizes", nargs="*", type=int, default=[256, 512])
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
@@ -127,7 +140,11 @@ def main() -> None:
         corpus = datasets.load("auto")
         corpus = corpus if given.limit is None else corpus.limited(given.limit)
         print(f"{corpus.title}, {given.epochs} epochs, {given.maxlen} tokens")
-        rows = [accuracy(m, c, corpus, given.epochs, given.maxlen) for m in given.models for c in given.cells]
+        for model, cell in itertools.product(given.models, given.cells):
+            trained = [accuracy(model, cell, corpus, given.epochs, given.maxlen, seed) for seed in given.seeds]
+            rows += trained
+            if len(trained) > 1:
+                summary(trained)
     if given.json:
         with open(given.json, "w", encoding="utf-8") as file:
             json.dump({"runtime": runtime.info(), "times": times, "accuracy": rows}, file, indent=1)
