@@ -67,17 +67,16 @@ def accuracy(model_name: str, cell: str, corpus: Any, epochs: int, maxlen: int, 
         with packed(model, precision):
             answers[precision] = np.asarray(model.predict(x, batch_size=512, verbose=0)).reshape(-1)
     row = {
-        "model": model_name, "cell": cell, "seed": seed, "layers": result.test_accuracy,  # of the model as it is, not packed
+        "model": model_name, "cell": cell, "seed": seed,
+        "layers": result.test_accuracy,  # of the model as it is, not packed
         "accuracy": {p: float(np.mean((a > 0.5) == y)) for p, a in answers.items()},
         "largest_change": {p: float(np.abs(a - answers["float32"]).max()) for p, a in answers.items()},
         "decided_otherwise": {p: int(np.sum((a > 0.5) != (answers["float32"] > 0.5))) for p, a in answers.items()},
     }  # fmt: skip
     cells = " ".join(f"{p} {100 * row['accuracy'][p]:.2f}" for p in PRECISIONS)
     others = " ".join(f"{p} {row['decided_otherwise'][p]}" for p in PRECISIONS[1:])
-    print(
-        f"{model_name:>14} {cell:>5} seed {seed}  test accuracy % {cells}   of {len(y)} decided otherwise: {others}",
-        flush=True,
-    )
+    title = f"{model_name:>14} {cell:>5} seed {seed}"
+    print(f"{title}  test accuracy % {cells}   of {len(y)} decided otherwise: {others}", flush=True)
     return row
 
 
