@@ -105,7 +105,9 @@ class Pool:
     @property
     def watch(self) -> Watch:
         if self._watch is None:
-            self._watch = Watch(self.get("fastrnn", thread_counts()[-1]))
+            most = thread_counts()[-1]
+            worker = self.get("fastrnn", most)
+            self._watch = Watch(lambda: worker.ask("state", most))
         return self._watch
 
     def close(self) -> None:

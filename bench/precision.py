@@ -2,7 +2,8 @@
 
 Accuracy: models of the zoo are trained on IMDb as `fastrnn train` does, but shorter, and the test half is then
 evaluated with the recurrent layers in each precision; all else is float32. Test accuracy is compared between precisions
-and nothing is chosen by it. Time: one row (B = 1), weights packed before, precisions taking turns in one process.
+and nothing is chosen by it. Time: one row (B = 1), weights packed before, precisions taking turns in one process, in
+rounds that are repeated where the machine was not in its usual state (bench/watch.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.pool import PATIENCE
+from bench.watch import Watch
 from fastrnn import datasets, experiment, runtime, zoo
 from fastrnn import functional as F
 from fastrnn.datasets.text import TextEncoder
@@ -24,6 +27,7 @@ from fastrnn.functional.recurrent import PRECISIONS
 from fastrnn.layers import gates
 from fastrnn.layers.recurrent import Recurrent
 
+ROUND = 20  # turns between two looks at the machine
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
@@ -88,22 +92,34 @@ def summary(trained: list[dict[str, Any]]) -> None:
         print(f"{precision:>20} costs {np.mean(costs):.3f} points on average, standard error {error:.3f}", flush=True)
 
 
-def timing(cell: str, T: int, H: int, threads: int, repeats: int) -> dict[str, Any]:
+def timing(watch: Watch, cell: str, T: int, H: int, threads: int, repeats: int) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     G = GATES[cell]
     shapes, scale = ((1, T, H), (G * H, H), (G * H, H), (G * H,)), (1.0, H**-0.5, H**-0.5, 0.1)
     x, w_ih, w_hh, bias = ((rng.normal(size=s) * f).astype(np.float32) for s, f in zip(shapes, scale, strict=True))
     ready = {p: F.pack_weights(cell, w_ih, w_hh, bias, bias, precision=p) for p in PRECISIONS}
     function, seconds = getattr(F, cell), {p: np.empty(repeats) for p in PRECISIONS}
-    with runtime.num_threads(threads):
-        for n in range(repeats):
+
+    def turns(first: int) -> None:
+        for n in range(first, min(first + ROUND, repeats)):
             for precision, weights in ready.items():
                 function(x, weights)  # brings them into the cache
                 begin = time.perf_counter()
                 function(x, weights)
                 seconds[precision][n] = time.perf_counter() - begin
+
+    unusual, stop = 0, time.perf_counter() + PATIENCE
+    for first in range(0, repeats, ROUND):
+        while True:
+            usual = watch.wait(stop - time.perf_counter())
+            with runtime.num_threads(threads):
+                turns(first)
+            usual = usual and watch.usual(watch.look())
+            if usual or time.perf_counter() > stop:
+                unusual += not usual
+                break
     row = {
-        "cell": cell, "T": T, "H": H, "threads": threads,
+        "cell": cell, "T": T, "H": H, "threads": threads, "unusual_rounds": unusual,
         "median_ms": {p: 1e3 * float(np.median(s)) for p, s in seconds.items()},
         "min_ms": {p: 1e3 * float(s.min()) for p, s in seconds.items()},
     }  # fmt: skip
@@ -128,8 +144,9 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     given = parser.parse_args()
     print(runtime.info())
+    watch = Watch(lambda: (runtime.measure_peak() * 1e-9, runtime.measure_meeting()))
     times = [
-        timing(cell, 50 if H >= 512 else 100, H, threads, given.repeats)
+        timing(watch, cell, 50 if H >= 512 else 100, H, threads, given.repeats)
         for threads in given.threads
         for H in given.sizes
         for cell in GATES

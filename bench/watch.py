@@ -9,11 +9,8 @@ measured, on fastrnn's threads, before and after every round; no library's time 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bench.pool import Process
 
 CLOSE = 2.0  # meetings take at most so many times as long as the fastest
 WHOLE = 0.95  # the multiply-adds of all threads reach at least this share of the best
@@ -25,24 +22,24 @@ class Look:
     """The machine at one moment."""
 
     peak: float  # GFLOP/s of multiply-adds on all threads
-    meeting: float  # seconds in which all threads meet once
+    meeting: float  # seconds in which all threads meet once; 0: there is one thread, or no other came
 
 
 @dataclass
 class Watch:
-    """Looks at the machine through a worker of fastrnn, and knows its best state from all looks before."""
+    """Looks at the machine, and knows its best state from all looks before."""
 
-    process: Process  # with all threads
+    state: Callable[[], tuple[float, float]]  # a Look, from a process of fastrnn that has all threads
     looks: list[Look] = field(default_factory=list)
 
     def look(self) -> Look:
-        self.looks.append(Look(*self.process.ask("state", self.process.threads)))
+        self.looks.append(Look(*self.state()))
         return self.looks[-1]
 
     def usual(self, look: Look) -> bool:
         whole = WHOLE * max(other.peak for other in self.looks)
-        closest = min(other.meeting for other in self.looks if other.peak >= whole)
-        return look.peak >= whole and look.meeting <= CLOSE * closest
+        meetings = [other.meeting for other in self.looks if other.peak >= whole and other.meeting > 0]
+        return look.peak >= whole and (not meetings or 0 < look.meeting <= CLOSE * min(meetings))
 
     def wait(self, seconds: float) -> bool:
         """Until the machine is as usual, at most so long: whether it is."""
