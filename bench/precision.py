@@ -12,8 +12,6 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,41 +22,9 @@ from fastrnn import datasets, experiment, runtime, zoo
 from fastrnn import functional as F
 from fastrnn.datasets.text import TextEncoder
 from fastrnn.functional.recurrent import PRECISIONS
-from fastrnn.layers import gates
-from fastrnn.layers.recurrent import Recurrent
 
 ROUND = 20  # turns between two looks at the machine
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-
-
-def recurrent_layers(model: Any) -> list[Any]:
-    found = []
-    for layer in model.layers:
-        found += [part for part in (layer, *getattr(layer, "_sublayers", tuple)()) if isinstance(part, Recurrent)]
-    return found
-
-
-@contextmanager
-def packed(model: Any, precision: str) -> Iterator[None]:
-    """Inside, the recurrent layers of the model run on weights packed in this precision."""
-    layers = recurrent_layers(model)
-    for layer in layers:
-        bias = None if layer.bias is None else layer.bias.value
-        weights = gates.to_native(layer.cell, layer.kernel.value, layer.recurrent_kernel.value, bias)
-        options = {"reset_after": layer.reset_after} if layer.cell == "gru" else {}
-        ready = F.pack_weights(layer.cell, *weights, precision=precision, **options)
-
-        def call(x: Any, initial: Any, given: Any, layer: Any = layer, ready: Any = ready) -> Any:
-            names = ("h0", "c0")[: layer.state_count]
-            states = {} if initial is None else dict(zip(names, initial, strict=True))
-            return getattr(F, layer.cell)(x, ready, **states, **layer._cell_options(), **given)
-
-        layer._call = call
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer._call
 
 
 def accuracy(model_name: str, cell: str, corpus: Any, epochs: int, maxlen: int, seed: int) -> dict[str, Any]:
@@ -68,8 +34,8 @@ def accuracy(model_name: str, cell: str, corpus: Any, epochs: int, maxlen: int, 
     x, y = encoder.encode_ranks(corpus.data.test, corpus.data.vocabulary), corpus.data.test_labels
     answers = {}
     for precision in PRECISIONS:
-        with packed(model, precision):
-            answers[precision] = np.asarray(model.predict(x, batch_size=512, verbose=0)).reshape(-1)
+        frozen = model.freeze(None if precision == "float32" else precision)
+        answers[precision] = np.asarray(frozen.predict(x, batch_size=512)).reshape(-1)
     row = {
         "model": model_name, "cell": cell, "seed": seed,
         "layers": result.test_accuracy,  # of the model as it is, not packed
