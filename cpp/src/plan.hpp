@@ -11,8 +11,8 @@
 
 namespace fastrnn {
 
-// Entering a parallel region costs a microsecond while the workers are awake, and six when they have to be woken: a few
-// times that, in floating-point operations.
+// Entering a parallel region costs a microsecond while the workers are awake: a few times that, in floating-point
+// operations. (While they sleep: worth_helpers.)
 constexpr double kWorkPerThread = 6e5;
 constexpr double kFar = 100;  // nanoseconds to meet, from which on it costs more
 
