@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 
 from bench.cases import Problem
-from bench.watch import Watch
+from bench.watch import PATIENCE, Watch
 from fastrnn import runtime
 
 TURNS, FEWEST_TURNS = 7, 3
 PAUSE = 0.004  # seconds between turns; longer than OpenMP's and XLA's threads spin
 HOPELESS = 2.0  # a number of threads that is so much slower than the library's other one takes no turns
-PATIENCE = 20.0  # seconds that a case waits, or spends on rounds that do not count, for the machine's usual state
 ROOT = Path(__file__).parents[1]
 
 
@@ -175,28 +174,29 @@ def _worth_a_turn(entries: list[_Entry]) -> list[_Entry]:
     return [entry for entry in entries if entry.estimate <= HOPELESS * best[entry.process.library]]
 
 
-def _take_turns(entries: list[_Entry], share: float, watch: Watch) -> int:
+def _take_turns(entries: list[_Entry], share: float, watch: Watch, patience: float = PATIENCE) -> int:
     """How many of the rounds that count are unusual."""
-    lost, unusual, turn = 0.0, 0, 0
-    while turn < TURNS:
+    unusual = 0
+    for turn in range(TURNS):
         # the slow ones, which one call takes over their share, stop after a few turns
         due = [e for e in entries if turn < FEWEST_TURNS or sum(e.samples) < share]
-        begin = time.perf_counter()
-        usual = watch.wait(PATIENCE - lost)
-        waited = time.perf_counter() - begin
-        samples = []
-        for i in range(len(due)):
-            entry = due[(i + turn) % len(due)]
-            samples.append((entry, entry.process.ask("turn", share / TURNS, entry.estimate)))
-            time.sleep(PAUSE)
-        usual = usual and watch.usual(watch.look())
-        if not usual and lost + waited < PATIENCE:
-            lost += time.perf_counter() - begin
-            continue
-        for entry, more in samples:
+        if not due:
+            break
+        first = turn % len(due)
+        due = due[first:] + due[:first]
+        samples, usual, patience = watch.steady(lambda due=due: _round(due, share), patience)  # type: ignore[misc]
+        for entry, more in zip(due, samples, strict=True):
             entry.samples += more
-        lost, unusual, turn = lost + waited, unusual + (not usual), turn + 1
+        unusual += not usual
     return unusual
+
+
+def _round(due: list[_Entry], share: float) -> list[list[float]]:
+    samples = []
+    for entry in due:
+        samples.append(entry.process.ask("turn", share / TURNS, entry.estimate))
+        time.sleep(PAUSE)
+    return samples
 
 
 def _best(error: float, entries: list[_Entry], unusual: int) -> Result:

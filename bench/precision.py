@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.pool import PATIENCE
-from bench.watch import Watch
+from bench.watch import PATIENCE, Watch
 from fastrnn import datasets, experiment, runtime, zoo
 from fastrnn import functional as F
 from fastrnn.datasets.text import TextEncoder
@@ -67,23 +66,18 @@ def timing(watch: Watch, cell: str, T: int, H: int, threads: int, repeats: int) 
     function, seconds = getattr(F, cell), {p: np.empty(repeats) for p in PRECISIONS}
 
     def turns(first: int) -> None:
-        for n in range(first, min(first + ROUND, repeats)):
-            for precision, weights in ready.items():
-                function(x, weights)  # brings them into the cache
-                begin = time.perf_counter()
-                function(x, weights)
-                seconds[precision][n] = time.perf_counter() - begin
+        with runtime.num_threads(threads):
+            for n in range(first, min(first + ROUND, repeats)):
+                for precision, weights in ready.items():
+                    function(x, weights)  # brings them into the cache
+                    begin = time.perf_counter()
+                    function(x, weights)
+                    seconds[precision][n] = time.perf_counter() - begin
 
-    unusual, stop = 0, time.perf_counter() + PATIENCE
+    unusual, patience = 0, PATIENCE
     for first in range(0, repeats, ROUND):
-        while True:
-            usual = watch.wait(stop - time.perf_counter())
-            with runtime.num_threads(threads):
-                turns(first)
-            usual = usual and watch.usual(watch.look())
-            if usual or time.perf_counter() > stop:
-                unusual += not usual
-                break
+        _, usual, patience = watch.steady(lambda first=first: turns(first), patience)  # type: ignore[misc]
+        unusual += not usual
     row = {
         "cell": cell, "T": T, "H": H, "threads": threads, "unusual_rounds": unusual,
         "median_ms": {p: 1e3 * float(np.median(s)) for p, s in seconds.items()},

@@ -49,8 +49,7 @@ def test_rounds_in_another_state_do_not_count(monkeypatch: pytest.MonkeyPatch) -
 
 def test_at_the_end_of_patience_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "PAUSE", 0.0)
-    monkeypatch.setattr(pool, "PATIENCE", 0.05)
     machine = Machine(FAR)
     entry = pool._Entry(machine, 0.0)  # type: ignore[arg-type]
-    assert pool._take_turns([entry], 1.0, Watch(machine.state)) == pool.TURNS  # type: ignore[arg-type]
+    assert pool._take_turns([entry], 1.0, Watch(machine.state), patience=0.05) == pool.TURNS  # type: ignore[arg-type]
     assert len(entry.samples) == pool.TURNS

@@ -11,7 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+R = TypeVar("R")
+
+PATIENCE = 20.0  # seconds that a case waits, or spends on rounds that do not count
 CLOSE = 2.0  # meetings take at most so many times as long as the fastest
 WHOLE = 0.95  # the multiply-adds of all threads reach at least this share of the best
 FIRST_LOOKS = 12
@@ -49,3 +53,17 @@ class Watch:
         while not (usual := self.usual(self.look())) and time.perf_counter() < end:
             time.sleep(0.02)
         return usual
+
+    def steady(self, round_of_turns: Callable[[], R], patience: float) -> tuple[R, bool, float]:
+        """The result of a round beside which the machine was as usual: that is awaited, and other rounds are repeated,
+        as long as there is patience. Also whether it was, and the patience (seconds) left."""
+        while True:
+            begin = time.perf_counter()
+            usual = self.wait(patience)
+            start = time.perf_counter()
+            patience -= start - begin
+            result = round_of_turns()
+            usual = usual and self.usual(self.look())
+            if usual or patience <= 0:
+                return result, usual, patience
+            patience -= time.perf_counter() - start
