@@ -4,8 +4,8 @@ The bound of a case is the least time in which its arithmetic could be done on t
 at the best rate measured here, on all threads, and nothing else took any time. It is the sum of
 
   products  their floating-point operations at the FMA peak.
-  reading   Every step needs all recurrent weights, each thread its share of them; backward reads them once more. So a
-            step takes no less than that, and what it takes longer than the step's product (it does with few rows) is
+  reading   Every step but the first, whose h is zero, needs all recurrent weights, each thread its share of them;
+            backward reads them once more. So a step takes no less than that, and what it takes longer than the step's product (it does with few rows) is
             counted here. The rate is that of one core for a block of the share's size: of memchr (the C library's,
             through bytes.find), which does nothing but read and is not ours, or of our kernel with one row, which
             walks the weights to and fro and so finds part of them in a cache that does not hold all; the faster one.
@@ -111,7 +111,7 @@ def bound(machine: Machine, cell: str, shape: Shape, train: bool) -> Bound:
     share = 4 * weights / machine.threads  # bytes
     passes = 2 if train else 1
     products = Layer(cell, shape, train).gflop * 1e9 / machine.peak
-    reading = passes * T * max(0.0, share / machine.read_rate(share) - product)
+    reading = passes * (T - 1) * max(0.0, share / machine.read_rate(share) - product)
     gates = B * T * H * machine.gates[cell, train] * machine.peak_one / machine.peak
     waits = machine.call[cell, train]
     if train:
@@ -143,7 +143,7 @@ def gate_seconds(cell: str, train: bool, peak: float) -> float:
     """Per unit and row, on one thread."""
     rests = []
     for H in UNITS:
-        products = Layer(cell, (ROWS, 1, WIDEST, H), train).gflop * 1e9 / peak
+        products = Layer(cell, (ROWS, 1, WIDEST, H), train).step_gflop * 1e9 / peak
         rests.append((step_seconds(cell, (ROWS, STEPS, WIDEST, H), train) - products) / (ROWS * H))
     return max(0.0, min(rests))
 
@@ -151,7 +151,7 @@ def gate_seconds(cell: str, train: bool, peak: float) -> float:
 def wait_seconds(cell: str, train: bool, peak: float, gates: float) -> float:
     """Per step of one row."""
     step = step_seconds(cell, (1, 200, 1, WIDEST), train)
-    return max(0.0, step - Layer(cell, (1, 1, 1, WIDEST), train).gflop * 1e9 / peak - gates * WIDEST)
+    return max(0.0, step - Layer(cell, (1, 1, 1, WIDEST), train).step_gflop * 1e9 / peak - gates * WIDEST)
 
 
 def reading_rates(gates: float) -> dict[float, float]:

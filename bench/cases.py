@@ -88,9 +88,16 @@ class Layer:
 
     @property
     def gflop(self) -> float:
-        """Training is counted as three times the forward pass."""
-        B, T, I, H = self.shape
-        return (3 if self.train else 1) * 2e-9 * T * B * GATES[self.cell] * H * (I + H)
+        """The products of all steps but that with the state before the first one, which is zero. Training is counted
+        as three times the forward pass."""
+        B, T, _, H = self.shape
+        return T * self.step_gflop - (3 if self.train else 1) * 2e-9 * B * GATES[self.cell] * H * H
+
+    @property
+    def step_gflop(self) -> float:
+        """Of a step that is not the first."""
+        B, _, I, H = self.shape
+        return (3 if self.train else 1) * 2e-9 * B * GATES[self.cell] * H * (I + H)
 
     @property
     def megabytes(self) -> float:
@@ -128,7 +135,7 @@ class Stream:
 
     @property
     def gflop(self) -> float:
-        return Layer(self.cell, (1, 1, *self.shape), False).gflop
+        return Layer(self.cell, (1, 1, *self.shape), False).step_gflop
 
     @property
     def megabytes(self) -> float:

@@ -299,6 +299,23 @@ def test_left_out_parts(cell: str, dtype: Any) -> None:
 
 
 @each_dtype
+@pytest.mark.parametrize("rows", [B, 40])  # one shard; several
+@pytest.mark.parametrize("steps", [1, 2, T])
+@pytest.mark.parametrize(("I", "H"), [(I, H), (16, 32)], ids=["odd", "whole"])
+@each_cell
+def test_no_initial_state_equals_zeros(cell: str, I: int, H: int, steps: int, rows: int, dtype: Any) -> None:
+    """To the bit: the first step of a row then has no product with R, neither forward nor in its gradient."""
+    rng = np.random.default_rng(3)
+    masked = {"recurrent_mask": (rng.random((rows, H)) < 0.8).astype(dtype), "lengths": draw_lengths(rng, rows, steps)}
+    for options in ({}, masked, {"mask": draw_mask(rng, rows, steps)}, {"checkpoint": 1, "reverse": True}):
+        case = draw(cell, rng, B=rows, T=steps, I=I, H=H, dtype=dtype, initial=False, **options)
+        zeros = case.with_arrays(**{k: np.zeros((rows, H), dtype) for k in ("h0", "c0") if k in case.arrays})
+        expected = run(F, zeros)
+        given = {name: value for name, value in run(F, case).items() if value is not None}
+        assert_same(given, {name: expected[name] for name in given})
+
+
+@each_dtype
 @pytest.mark.parametrize(("rows", "steps"), [(0, 4), (3, 0), (0, 0)])
 @pytest.mark.parametrize(("I", "H"), [(I, H), (16, 32)], ids=["odd", "whole"])  # weight gradients in place where whole
 @each_cell

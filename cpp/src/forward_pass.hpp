@@ -140,6 +140,7 @@ class ForwardPass {
       prepare(s);
       const index h = trace.block(s) * w.state_stride, h_next = trace.block(s + 1) * w.state_stride;
       step.rows = schedule.active(s);
+      step.recurrent = s == 0 && w.from_zero ? 0 : w.H;
       step.descending = s % 2 != 0;
       step.h_prev = trace.h + h;
       step.h_next = trace.h + h_next;

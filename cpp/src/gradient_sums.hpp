@@ -152,8 +152,12 @@ class GradientSums {
       return;
     }
     const Trace<T>& trace = *rows.trace;
-    add_outer(o, i, team, d_weight_hh[0], trace.operand ? trace.operand : trace.h, rows.h.data() + at, w.H);
     for (int p = 0; p < cell.phases; ++p) add_outer(o, i, team, d_bias_hh[p], &one, nullptr, 1);
+    // the first step of each row, which comes last, has met no h (but a sum needs some rows to be filled)
+    const Schedule& s = w.shards[size_t(i)].schedule;
+    if (w.from_zero && s.steps() > 1) o.rows = std::min(end, s.total() - s.start[1]) - begin;
+    if (o.rows <= 0) return;
+    add_outer(o, i, team, d_weight_hh[0], trace.operand ? trace.operand : trace.h, rows.h.data() + at, w.H);
     if (cell.phases > 1)  // the second product read r*h_prev
       add_outer(o, i, team, d_weight_hh[1], trace.reset_h, rows.reset_h.data() + at, w.H);
   }

@@ -66,6 +66,7 @@ struct Workspace<T>::State {
   const TokenIndex* distinct = nullptr;
   bool chunked = false;
   bool operand = false;                  // products read a copy of h: masked, or of fewer bits
+  bool from_zero = false;                // no h0: the first step of a row has no product with R
   bool kept = false;                     // every step is kept
   index checkpoint = 0;                  // or the states of every so many steps, whole chunks; 0: none
   index chunk = 1;                       // steps whose gate gradients become weight gradients together

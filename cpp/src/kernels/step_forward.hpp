@@ -119,7 +119,6 @@ struct ForwardTile {
   const ForwardStep<T, W>& s;
   FinishForward<T, W> finish;
   Panels panels;
-  index recurrent;  // length of the product with R
 
   template <int MR, int NP>
   FASTRNN_ALWAYS void run(index row, index panel) const {
@@ -172,9 +171,9 @@ struct ForwardTile {
       accumulate<W, MR, NP, S, typename Q::X>(acc, x, s.weight_ih + panel * x_panel, x_panel, length,
                                               next_panels<MR, NP>(s.weight_ih, x_panel, length, panels, row, panel));
     }
-    if (recurrent > 0) {
+    if (s.recurrent > 0) {
       auto h = operand<MR>(row);
-      const index length = words<W>(recurrent), h_panel = length * P::H::count * L;
+      const index length = words<W>(s.recurrent), h_panel = length * P::H::count * L;
       accumulate<W, MR, NP, S, typename Q::H>(acc, h, s.weight_hh + panel * h_panel, h_panel, length,
                                               next_panels<MR, NP>(s.weight_hh, h_panel, length, panels, row, panel));
     }
@@ -190,7 +189,7 @@ struct ForwardTile {
 #pragma GCC unroll 16
       for (int i = 0; i < NP * C; ++i) sums[m][i] = Product<W>::start(s.offset + (panel * C + i) * L);
     auto h = operand<MR>(row);
-    const index length = words<W>(recurrent), h_panel = length * C * L;
+    const index length = words<W>(s.recurrent), h_panel = length * C * L;
     accumulate<W, MR, NP, C, FirstSlots<C>>(sums, h, s.weight_hh + panel * h_panel, h_panel, length,
                                             next_panels<MR, NP>(s.weight_hh, h_panel, length, panels, row, panel));
     begin<MR, NP>(acc, row, panel);
@@ -216,7 +215,7 @@ static void forward_folded(const ForwardStep<T>& s) {
                                        : is_standard<P>(s) ? finish_folded<T, P, true, F>
                                                            : finish_folded<T, P, false, F>;
     const Panels panels{s.folded, s.folded + 1, false};
-    const ForwardTile<T, T, P, Q, true> tile{s, finish, panels, s.projected ? 0 : s.hidden};
+    const ForwardTile<T, T, P, Q, true> tile{s, finish, panels};
     index row = tile_rows<kManyRegisters ? 12 : F == 4 ? 8 : 4, 1>(tile, 0, s.rows, panels);
     row = tile_rows<4, 1>(tile, row, s.rows, panels);
     tile_rows<1, 1>(tile, row, s.rows, panels);
@@ -235,7 +234,7 @@ static void forward_step(const ForwardStep<T, W>& s) {
       s.fold == 2 ? forward_folded<T, P, 2>(s) : forward_folded<T, P, 4>(s);
     }
   }
-  const ForwardTile<T, W, P, P, kFirstPhase> tile{s, finish, panels, s.projected ? 0 : s.hidden};
+  const ForwardTile<T, W, P, P, kFirstPhase> tile{s, finish, panels};
   constexpr bool kSpread = Product<W>::parts > 1;  // spreading words takes registers from the tile
   index row = 0;
   // Tiles small in rows are wide in panels: eight accumulators at least hide the latency of the FMA. A single row waits
