@@ -194,7 +194,7 @@ class GradientSums {
   void input_gradient(index count, const T* gates, index stride, T* dx, const index* dx_at, const Team& team) {
     const int L = w.kernels->lanes;
     const index x_panels = panels_of(w.I, L);
-    Gemm<T> m = take_back<T>(gates, stride, count, x_runs, w.weight_ih_t, w.I);
+    Gemm<T> m = take_back<T>(gates, stride, count, x_runs, w.backward_weights.ih, w.I);
     m.c = dx;
     m.c_offset = dx_at;
     if (x_panels >= 2 * team.size) {

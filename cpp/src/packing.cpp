@@ -20,21 +20,40 @@ void pack_panel(const KernelTable<T>& kernels, const T* data, index stride_k, in
 }
 
 template <class T>
-Buffer<T> pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side,
-                       const UnitPanels& panels) {
-  const int L = kernels.lanes;
-  const index K = weight.shape[1], C = side.count;
-  Buffer<T> packed(size_t(std::max<index>(panels.count() * K * C * L, 1)));
-  for_panels(panels.count(), K * C * L, [&](index p) {
-    T* const panel = packed.data() + p * K * C * L;
-    const index row = panels.vectors(p, side.count) * L;
-    if (p == panels.folded()) std::fill_n(panel, K * row, T(0));  // slots that are not of this side
-    for (int c = 0; c < C; ++c)
-      pack_panel(kernels, weight.data + (side.gate[c] * panels.hidden + p * L) * weight.stride[0], weight.stride[1],
-                 weight.stride[0], K, panels.units(p), panel + panels.packed_slot(p, side, c), row,
-                 panels.slot_stride(p));
-  });
-  return packed;
+PackPanels pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side,
+                       const UnitPanels& panels, Buffer<T>& packed) {
+  const index K = weight.shape[1], C = side.count, size = K * C * panels.lanes;
+  packed = Buffer<T>(size_t(std::max<index>(panels.count() * size, 1)));
+  return [=, &kernels, &side, to = packed.data()](index first, index last) {
+    for (index p = first; p < last; ++p) {
+      T* const panel = to + p * size;
+      const index row = panels.vectors(p, side.count) * panels.lanes;
+      if (p == panels.folded()) std::fill_n(panel, K * row, T(0));  // slots that are not of this side
+      for (int c = 0; c < C; ++c)
+        pack_panel(kernels, weight.data + (side.gate[c] * panels.hidden + p * panels.lanes) * weight.stride[0],
+                   weight.stride[1], weight.stride[0], K, panels.units(p), panel + panels.packed_slot(p, side, c), row,
+                   panels.slot_stride(p));
+    }
+  };
+}
+
+template <class T>
+PackPanels pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden,
+                        Buffer<T>& packed) {
+  const index L = kernels.lanes, N = weight.shape[1], K = hidden * side.count, panels = panels_of(N, int(L));
+  packed = Buffer<T>(size_t(std::max<index>(panels * K * L, 1)));
+  return [=, &kernels, &side, to = packed.data()](index first, index last) {
+    for (index n = 0; n < panels; ++n) {
+      T* at = to + (n * K + first * L * side.count) * L;
+      for (index p = first; p < last; ++p) {
+        const index units = std::min(L, hidden - p * L);
+        for (int c = 0; c < side.count; ++c, at += units * L)
+          pack_panel(kernels,
+                     weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0] + n * L * weight.stride[1],
+                     weight.stride[0], weight.stride[1], units, std::min(L, N - n * L), at, L);
+      }
+    }
+  };
 }
 
 template <class T>
@@ -51,27 +70,6 @@ Buffer<T> pack_bias(const View<const T>& bias_ih, const View<const T>& bias_hh, 
   };
   add(bias_ih, cell.x[phase]);
   add(bias_hh, cell.h[phase]);
-  return packed;
-}
-
-template <class T>
-Buffer<T> pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden) {
-  const int L = kernels.lanes;
-  const index N = weight.shape[1], K = hidden * side.count, panels = panels_of(N, L);
-  Buffer<T> packed(size_t(std::max<index>(panels * K * L, 1)));
-  // rows of weights are read by several lines at a time, as they may come from memory
-  constexpr index kAtOnce = 4;
-  for_panels((panels + kAtOnce - 1) / kAtOnce, kAtOnce * K * L, [&](index group) {
-    T* at = packed.data();
-    for (index p = 0; p < panels_of(hidden, L); ++p) {
-      const index units = std::min<index>(L, hidden - p * L);
-      for (int c = 0; c < side.count; ++c, at += units * L)
-        for (index n = group * kAtOnce; n < std::min(panels, (group + 1) * kAtOnce); ++n)
-          pack_panel(kernels,
-                     weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0] + n * L * weight.stride[1],
-                     weight.stride[0], weight.stride[1], units, std::min<index>(L, N - n * L), at + n * K * L, L);
-    }
-  });
   return packed;
 }
 
@@ -114,9 +112,10 @@ void unpack_gradient(const KernelTable<T>& kernels, T* sums, index shards, index
 }
 
 #define FASTRNN_INSTANTIATE(T)                                                                                      \
-  template Buffer<T> pack_forward(const KernelTable<T>&, const View<const T>&, const Side&, const UnitPanels&);     \
+  template PackPanels pack_forward(const KernelTable<T>&, const View<const T>&, const Side&, const UnitPanels&,       \
+                                  Buffer<T>&);                                                                      \
   template Buffer<T> pack_bias(const View<const T>&, const View<const T>&, const CellLayout&, int, const UnitPanels&); \
-  template Buffer<T> pack_backward(const KernelTable<T>&, const View<const T>&, const Side&, index);                \
+  template PackPanels pack_backward(const KernelTable<T>&, const View<const T>&, const Side&, index, Buffer<T>&);     \
   template void unpack_gradient(const KernelTable<T>&, T*, index, index, index, const Side&, const UnitPanels&,      \
                                 const View<T>&);                                                                    \
   template void pack_panel(const KernelTable<T>&, const T*, index, index, index, index, T*, index, index);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "cell_layout.hpp"
@@ -54,19 +55,30 @@ struct Runs {
   index count() const { return index(offset.size()); }
 };
 
-// (G*H, K) -> (P, K, side.count, L): the forward operand.
+// What takes gate gradients back to x and h.
 template <class T>
-Buffer<T> pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side,
-                       const UnitPanels& panels);
+struct BackwardWeights {
+  Buffer<T> ih, hh[kMaxPhases];
+};
+
+// Packs what comes from the weights of the panels [first, last) of units, which may be those of one thread.
+using PackPanels = std::function<void(index first, index last)>;
+
+// (G*H, K) -> `packed` (P, K, side.count, L): the forward operand.
+template <class T>
+PackPanels pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side,
+                       const UnitPanels& panels, Buffer<T>& packed);
+
+// (G*H, N) -> `packed` (N/L, K, L) with K over (panel, slot of the side, unit): the operand that takes gate gradients
+// back.
+template <class T>
+PackPanels pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden,
+                        Buffer<T>& packed);
 
 // (P, accumulators, L) from the two biases, either of which may be missing.
 template <class T>
 Buffer<T> pack_bias(const View<const T>& bias_ih, const View<const T>& bias_hh, const CellLayout& cell, int phase,
                     const UnitPanels& panels);
-
-// (G*H, N) -> (N/L, K, L) with K over (panel, slot of the side, unit): the operand that takes gate gradients back.
-template <class T>
-Buffer<T> pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden);
 
 // Moving a value of a matrix that fits a cache costs about this many operations' time (0.14 nanoseconds).
 constexpr double kMoveCost = 15;

@@ -192,7 +192,7 @@ class Backward {
     b.output = w.options.output;
     // the first phase takes back what the later step left, a second one what the first has just computed
     b.next = p > 0 ? b.gates : ends ? nullptr : ring_at(t, s, step + 1);
-    b.weight_hh_t = w.weight_hh_t[p].data();
+    b.weight_hh_t = w.backward_weights.hh[p].data();
     b.segment = h_runs[p].offset.data();
     b.segment_length = h_runs[p].length.data();
     b.segments = h_runs[p].count();
@@ -203,7 +203,7 @@ class Backward {
   void initial_gradient(const Shard<T>& shard, Scratch<T>& t) {
     const index active = shard.schedule.active(0);
     if (active > 0) {
-      Gemm<T> m = take_back<T>(ring_at(t, shard.schedule, 0), row_values, active, h_runs[0], w.weight_hh_t[0], w.H);
+      Gemm<T> m = take_back<T>(ring_at(t, shard.schedule, 0), row_values, active, h_runs[0], w.backward_weights.hh[0], w.H);
       m.c = t.through_r.data();
       m.c_stride = w.state_stride;
       w.kernels->gemm(m);

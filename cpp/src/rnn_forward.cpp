@@ -218,13 +218,14 @@ void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& given, const 
   const bool training = workspace != nullptr;
   if (training && given.packed) fail(cell.name, "weights", "arrays in training", "packed weights");
   if (!given.packed && !given.distinct && given.x.ndim == 3) expect_inputs(options, given);
-  const PackedWeights<T> packed = given.packed ? given.packed
-                                               : PackedWeights<T>(options.cell, given.weight_ih, given.weight_hh,
-                                                                  given.bias_ih, given.bias_hh);
-  check_forward(options, given, packed, out);
-  const auto& weights = *packed.state;
   auto own = std::make_unique<State<T>>();
   auto& w = *own;
+  PackedWeights<T> packed = given.packed;
+  if (!packed)
+    packed.state = pack<T>(options.cell, given.weight_ih, given.weight_hh, given.bias_ih, given.bias_hh,
+                           Precision::full, training ? &w.backward_weights : nullptr);
+  check_forward(options, given, packed, out);
+  const auto& weights = *packed.state;
   const int batch_axis = options.batch_first ? 0 : 1;
   const index* shape = given.axes();
   w.options = options;
@@ -238,9 +239,6 @@ void rnn_forward(const RnnOptions<T>& options, const RnnInputs<T>& given, const 
   const index units = weights.panels() * w.kernels->lanes;
   w.state_stride = padded_stride(units, sizeof(T));
   w.saved_stride = padded_stride(units * cell.slots, sizeof(T));
-  for (int p = 0; training && p < cell.phases; ++p)
-    w.weight_hh_t[p] = pack_backward(*w.kernels, given.weight_hh, cell.h_all[p], w.H);
-  if (training) w.weight_ih_t = pack_backward(*w.kernels, given.weight_ih, cell.x_all, w.H);
   RnnInputs<T> in = given;
   ProjectedTokens<T> projected;
   if (given.distinct) {
@@ -276,8 +274,8 @@ index Workspace<T>::hidden() const { return state ? state->H : 0; }
 template <class T>
 size_t Workspace<T>::bytes() const {
   if (!state) return 0;
-  size_t sum = state->weight_ih_t.bytes() + (state->weights ? state->weights.bytes() : 0);
-  for (const Buffer<T>& b : state->weight_hh_t) sum += b.bytes();
+  size_t sum = state->backward_weights.ih.bytes() + (state->weights ? state->weights.bytes() : 0);
+  for (const Buffer<T>& b : state->backward_weights.hh) sum += b.bytes();
   for (const Shard<T>& s : state->shards)
     sum += s.trace.bytes() + s.border_h.bytes() + s.border_c.bytes() + s.recurrent_mask.bytes();
   return sum;

@@ -40,7 +40,15 @@ void reduce(PackedWeights<float>::State& s) {
 
 template <class T>
 PackedWeights<T>::PackedWeights(Cell kind, const View<const T>& weight_ih, const View<const T>& weight_hh,
-                                const View<const T>& bias_ih, const View<const T>& bias_hh, Precision precision) {
+                                const View<const T>& bias_ih, const View<const T>& bias_hh, Precision precision)
+    : state(pack<T>(kind, weight_ih, weight_hh, bias_ih, bias_hh, precision, nullptr)) {}
+
+template <class T>
+std::shared_ptr<const typename PackedWeights<T>::State> pack(Cell kind, const View<const T>& weight_ih,
+                                                             const View<const T>& weight_hh,
+                                                             const View<const T>& bias_ih,
+                                                             const View<const T>& bias_hh, Precision precision,
+                                                             BackwardWeights<T>* backward) {
   const CellLayout& cell = layout(kind);
   const std::string op = cell.name, G = cell.gates == 1 ? "" : std::to_string(cell.gates) + "*";
   expect_ndim(op, "weight_hh", weight_hh, "(" + G + "H, H)", 2);
@@ -56,17 +64,29 @@ PackedWeights<T>::PackedWeights(Cell kind, const View<const T>& weight_ih, const
   if (precision != Precision::full && !std::is_same_v<T, float>)
     fail(op, "weight_ih", "dtype float32, to be packed in another precision", "float64");
   if (precision == Precision::int8) expect_finite(op, "weight_hh", weight_hh);
-  auto s = std::make_shared<State>(cell, active_kernels<T>(), I, H, precision);
+  auto s = std::make_shared<typename PackedWeights<T>::State>(cell, active_kernels<T>(), I, H, precision);
   s->kind = kind;
+  // Some panels of a weight are packed in all its forms at once, while its rows are in the second cache.
+  std::vector<PackPanels> forms_ih, forms_hh;
+  if (backward) forms_ih.push_back(pack_backward(*s->kernels, weight_ih, cell.x_all, H, backward->ih));
   for (int p = 0; p < cell.phases; ++p) {
-    s->weight_ih[p] = pack_forward(*s->kernels, weight_ih, cell.x[p], s->units);
-    s->weight_hh[p] = pack_forward(*s->kernels, weight_hh, cell.h[p], s->units);
+    if (backward) forms_hh.push_back(pack_backward(*s->kernels, weight_hh, cell.h_all[p], H, backward->hh[p]));
+    forms_ih.push_back(pack_forward(*s->kernels, weight_ih, cell.x[p], s->units, s->weight_ih[p]));
+    forms_hh.push_back(pack_forward(*s->kernels, weight_hh, cell.h[p], s->units, s->weight_hh[p]));
     s->bias[p] = pack_bias(bias_ih, bias_hh, cell, p, s->units);
   }
+  constexpr index kCached = 128 << 10, kMost = 4;
+  const index values = (I + H) / 2 * cell.gates * s->kernels->lanes;  // of a panel, on average
+  const index at_once = std::clamp<index>(kCached / (values * index(sizeof(T))), 1, kMost);
+  const index panels = s->panels(), groups = (panels + at_once - 1) / at_once;
+  for_panels(2 * groups, (backward ? 2 : 1) * values * at_once, [&](index i) {
+    const index first = i % groups * at_once;
+    for (const PackPanels& form : i < groups ? forms_ih : forms_hh) form(first, std::min(panels, first + at_once));
+  });
   if constexpr (std::is_same_v<T, float>) {
     if (precision != Precision::full) reduce(*s);
   }
-  state = std::move(s);
+  return s;
 }
 
 template <class T>
@@ -167,6 +187,14 @@ size_t ProjectionTable<T>::bytes() const {
   return sum;
 }
 
+template std::shared_ptr<const PackedWeights<float>::State> pack(Cell, const View<const float>&,
+                                                                 const View<const float>&, const View<const float>&,
+                                                                 const View<const float>&, Precision,
+                                                                 BackwardWeights<float>*);
+template std::shared_ptr<const PackedWeights<double>::State> pack(Cell, const View<const double>&,
+                                                                  const View<const double>&, const View<const double>&,
+                                                                  const View<const double>&, Precision,
+                                                                  BackwardWeights<double>*);
 template class PackedWeights<float>;
 template class PackedWeights<double>;
 template class ProjectionTable<float>;

@@ -48,6 +48,14 @@ struct PackedWeights<T>::State {
   }
 };
 
+// Checked and packed; with `backward`, for that too. Throws std::invalid_argument.
+template <class T>
+std::shared_ptr<const typename PackedWeights<T>::State> pack(Cell kind, const View<const T>& weight_ih,
+                                                             const View<const T>& weight_hh,
+                                                             const View<const T>& bias_ih,
+                                                             const View<const T>& bias_hh, Precision precision,
+                                                             BackwardWeights<T>* backward);
+
 // Rows of x as a product reads them: in their own place, or rounded copies, padded to whole words.
 template <class T, class X>
 class InputRows {

@@ -72,7 +72,7 @@ struct Workspace<T>::State {
   index chunk = 1;                       // steps whose gate gradients become weight gradients together
   bool pipelined = false;                // forward; see plan_team
   index state_stride = 0, saved_stride = 0;
-  Buffer<T> weight_ih_t, weight_hh_t[kMaxPhases];
+  BackwardWeights<T> backward_weights;
   PackedWeights<T> weights;  // with checkpoints: forward's
   std::vector<Shard<T>> shards;
   index rows = 0, steps = 0;  // of the largest shard, of the longest

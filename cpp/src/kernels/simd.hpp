@@ -53,6 +53,13 @@ FASTRNN_INLINE void prefetch(const void* p) {  // into the second cache
   (void)p;
 #endif
 }
+FASTRNN_INLINE void prefetch_to_write(void* p) {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(p, 1);
+#else
+  (void)p;
+#endif
+}
 
 // Registers decide the tile: 32 vector registers on AVX-512 and NEON, 16 elsewhere.
 #if defined(__AVX512F__) || (defined(__ARM_NEON) && defined(__aarch64__))
