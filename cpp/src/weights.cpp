@@ -39,11 +39,6 @@ void reduce(PackedWeights<float>::State& s) {
 }  // namespace
 
 template <class T>
-PackedWeights<T>::PackedWeights(Cell kind, const View<const T>& weight_ih, const View<const T>& weight_hh,
-                                const View<const T>& bias_ih, const View<const T>& bias_hh, Precision precision)
-    : state(pack<T>(kind, weight_ih, weight_hh, bias_ih, bias_hh, precision, nullptr)) {}
-
-template <class T>
 std::shared_ptr<const typename PackedWeights<T>::State> pack(Cell kind, const View<const T>& weight_ih,
                                                              const View<const T>& weight_hh,
                                                              const View<const T>& bias_ih,
@@ -88,6 +83,11 @@ std::shared_ptr<const typename PackedWeights<T>::State> pack(Cell kind, const Vi
   }
   return s;
 }
+
+template <class T>
+PackedWeights<T>::PackedWeights(Cell kind, const View<const T>& weight_ih, const View<const T>& weight_hh,
+                                const View<const T>& bias_ih, const View<const T>& bias_hh, Precision precision)
+    : state(pack<T>(kind, weight_ih, weight_hh, bias_ih, bias_hh, precision, nullptr)) {}
 
 template <class T>
 Cell PackedWeights<T>::cell() const { return state->kind; }
