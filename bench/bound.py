@@ -21,11 +21,12 @@ excludes is out of reach of these kernels, what it allows need not be within rea
   at the peak  The products alone. No rate of our kernels is in it: what it excludes, it excludes for every float32
                implementation that multiplies as the formulas do.
   with waits   The bound, a call of the smallest layer (one step and row), and in training the packing of the weights,
-               which are arrays there, into the forms that forward and backward read. With one row also, at every step,
-               what a step of the smallest layer takes longer than its products and gates, which is the latency of
-               product, gates and the next product, for which one row has no other work but its own; and a meeting
-               of the threads, or as long as the step if that is less, because one thread alone needs none. An
-               estimate and no bound: parts of a step could overlap with the next one.
+               which are arrays there, into the forms that forward and backward read (as two packings for inference,
+               of which the second reads the weights again; a call makes both forms at once). With one row also, at
+               every step, what a step of the smallest layer takes longer than its products and gates, which is the
+               latency of product, gates and the next product, for which one row has no other work but its own; and a
+               meeting of the threads, or as long as the step if that is less, because one thread alone needs none.
+               An estimate and no bound: parts of a step could overlap with the next one.
 
 The rates are measured in this process, in less than a minute, and then scaled by the FMA peak of the run in
 results.json over that of now, because clocks differ from day to day. The machine has to be that of the results, and

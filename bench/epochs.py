@@ -88,7 +88,7 @@ class Epoch:
     def gflop(self) -> float:
         """Of the recurrent layers and the convolution of one batch, forward and backward."""
         steps = MAXLEN if self.model != "hybrid" else (MAXLEN - WINDOW + 1) // POOL
-        layer = 2e-9 * BATCH * steps * GATES[self.cell] * UNITS * (EMBEDDING + UNITS)
+        layer = 2e-9 * BATCH * GATES[self.cell] * UNITS * (steps * (EMBEDDING + UNITS) - UNITS)
         conv = 2e-9 * BATCH * (MAXLEN - WINDOW + 1) * UNITS * EMBEDDING * WINDOW if self.model == "hybrid" else 0.0
         return 3 * (layer * len(self.recurrent) + conv)
 

@@ -47,11 +47,35 @@ def make(cell: str, kind: str, extents: tuple[int, ...], dtype: Any) -> Case:
     return draw(cell, rng, B=B, T=T, I=I, H=H, dtype=dtype, **options[kind])
 
 
+# of 270 rows in one shard, each step is a chunk
+NO_STATE = EXTENTS | {"chunk-of-one-step": (270, 4, 3, 250)}
+
+
 def workspace_bytes(case: Case) -> int:
     return int(forward(F, case, workspace=True)[1].nbytes)
 
 
 # ---- the same bits -------------------------------------------------------------------------------------------------
+
+
+@each_isa
+@pytest.mark.parametrize("way", ["units", "pipeline"])
+@pytest.mark.parametrize("extents", NO_STATE)
+@each_cell
+def test_no_initial_state_equals_zeros(cell: str, extents: str, way: str, isa: str) -> None:
+    """In many chunks, also where a stretch begins at the first step."""
+    B, T, I, H = NO_STATE[extents]
+    case = draw(cell, np.random.default_rng(4), B=B, T=T, I=I, H=H, dtype=np.float32, initial=False)
+    zeros = case.with_arrays(**{k: np.zeros((B, H), np.float32) for k in ("h0", "c0") if k in case.arrays})
+    split(way)
+    try:
+        with core(isa, 2):
+            expected = run(F, zeros)
+            for checkpoint in (None, 1):
+                given = {k: v for k, v in run(F, case.with_options(checkpoint=checkpoint)).items() if v is not None}
+                assert_same(given, {name: expected[name] for name in given}, checkpoint)
+    finally:
+        split("automatic")
 
 
 @each_isa

@@ -153,10 +153,12 @@ class GradientSums {
     }
     const Trace<T>& trace = *rows.trace;
     for (int p = 0; p < cell.phases; ++p) add_outer(o, i, team, d_bias_hh[p], &one, nullptr, 1);
-    // the first step of each row, which comes last, has met no h (but a sum needs some rows to be filled)
-    const Schedule& s = w.shards[size_t(i)].schedule;
-    if (w.from_zero && s.steps() > 1) o.rows = std::min(end, s.total() - s.start[1]) - begin;
-    if (o.rows <= 0) return;
+    if (w.from_zero) {  // the first step of each row, which comes last, has met no h
+      const Schedule& s = w.shards[size_t(i)].schedule;
+      o.rows = std::min(end, s.total() - s.start[1]) - begin;
+      for (int p = 0; o.rows <= 0 && o.fresh && team.rank == 0 && p < cell.phases; ++p) clear(d_weight_hh[p], i);
+      if (o.rows <= 0) return;
+    }
     add_outer(o, i, team, d_weight_hh[0], trace.operand ? trace.operand : trace.h, rows.h.data() + at, w.H);
     if (cell.phases > 1)  // the second product read r*h_prev
       add_outer(o, i, team, d_weight_hh[1], trace.reset_h, rows.reset_h.data() + at, w.H);
@@ -165,7 +167,9 @@ class GradientSums {
   // By every member, when all rows of the shard are in.
   void finish_shard(index i, Team& team) {
     if (w.shards[size_t(i)].schedule.steps() == 0) {
-      if (team.rank == 0) clear(i);
+      for (const Accumulator<T>* a :
+           {&d_weight_ih, &d_bias_ih, &d_weight_hh[0], &d_weight_hh[1], &d_bias_hh[0], &d_bias_hh[1]})
+        if (team.rank == 0) clear(*a, i);
     } else if (w.distinct) {
       token_gradients(i, team);
     }
@@ -210,14 +214,11 @@ class GradientSums {
     w.kernels->gemm(m);
   }
 
-  // Of a shard in which no row has a step.
-  void clear(index i) {
-    for (const Accumulator<T>* a :
-         {&d_weight_ih, &d_bias_ih, &d_weight_hh[0], &d_weight_hh[1], &d_bias_hh[0], &d_bias_hh[1]}) {
-      if (a->sum) std::fill_n(a->sum.data() + i * a->size, a->size, T(0));
-      for (index r = 0; a->direct && r < a->direct.shape[0]; ++r)
-        std::fill_n(a->direct.data + r * a->direct.stride[0], a->direct.shape[1], T(0));
-    }
+  // Of a shard in which no row has a step that adds to it.
+  void clear(const Accumulator<T>& a, index i) const {
+    if (a.sum) std::fill_n(a.sum.data() + i * a.size, a.size, T(0));
+    for (index r = 0; a.direct && r < a.direct.shape[0]; ++r)
+      std::fill_n(a.direct.data + r * a.direct.stride[0], a.direct.shape[1], T(0));
   }
 
   // `to` += D^T . A for the rows and the gate gradients D of `o`, in the panels of this member: A's rows stand at

@@ -61,7 +61,8 @@ struct BackwardWeights {
   Buffer<T> ih, hh[kMaxPhases];
 };
 
-// Packs what comes from the weights of the panels [first, last) of units, which may be those of one thread.
+// Packs what comes from the weights of the panels [first, last) of units; different ones at the same time, if wanted.
+// What it was made of, but for `weight` and `panels`, has to stay where it is.
 using PackPanels = std::function<void(index first, index last)>;
 
 // (G*H, K) -> `packed` (P, K, side.count, L): the forward operand.
@@ -83,11 +84,11 @@ Buffer<T> pack_bias(const View<const T>& bias_ih, const View<const T>& bias_hh, 
 // Moving a value of a matrix that fits a cache costs about this many operations' time (0.14 nanoseconds).
 constexpr double kMoveCost = 15;
 
-// f(p) for each panel, on as many threads as moving so many values is worth.
+// f(p) for each panel, or group of panels, on as many threads as moving so many values is worth.
 template <class F>
-void for_panels(index panels, index values_per_panel, const F& f) {
-  const double cost = kMoveCost * double(panels) * double(values_per_panel);
-  run_tasks(plan_threads(cost, std::max<index>(panels, 1)), panels, [&](int, index p) { f(p); });
+void for_panels(index count, index values_of_each, const F& f) {
+  const double cost = kMoveCost * double(count) * double(values_of_each);
+  run_tasks(plan_threads(cost, std::max<index>(count, 1)), count, [&](int, index p) { f(p); });
 }
 
 // Where that K stands in a row of gate gradients whose panels are `plane` apart.

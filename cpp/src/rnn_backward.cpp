@@ -203,7 +203,8 @@ class Backward {
   void initial_gradient(const Shard<T>& shard, Scratch<T>& t) {
     const index active = shard.schedule.active(0);
     if (active > 0) {
-      Gemm<T> m = take_back<T>(ring_at(t, shard.schedule, 0), row_values, active, h_runs[0], w.backward_weights.hh[0], w.H);
+      Gemm<T> m = take_back<T>(ring_at(t, shard.schedule, 0), row_values, active, h_runs[0], w.backward_weights.hh[0],
+                               w.H);
       m.c = t.through_r.data();
       m.c_stride = w.state_stride;
       w.kernels->gemm(m);

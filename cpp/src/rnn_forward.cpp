@@ -171,7 +171,7 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
   const RecurrentPlan plan = plan_recurrent(w.B, w.T_, w.I, w.H, cell.slots, sizeof(W), training);
   w.chunked = plan.chunked || !std::is_same_v<T, W>;
   w.operand = in.recurrent_mask || !std::is_same_v<T, W>;
-  w.from_zero = !in.h0 && std::is_same_v<T, W>;  // a sum of integers takes its offset back in the product
+  w.from_zero = !in.h0 && !std::is_same_v<W, Int8>;  // whose product takes back the offset that its sums begin with
   std::vector<Schedule> schedules = make_schedules(w.B, w.T_, in.lengths, in.mask, options.reverse, plan.shards);
   for (const Schedule& schedule : schedules) {
     w.rows = std::max(w.rows, schedule.rows());

@@ -77,11 +77,11 @@ struct GemmTile {
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) acc[m][n] = bias;
     }
-    if (g.c_offset)  // rows far apart, in memory that no cache may hold: fetched, to be written, during the product
+    if (g.c_offset)  // rows far apart, in memory that no cache may hold: fetched while their product is made
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
-        for (int n = 0; n < NP; ++n) prefetch_to_write(g.c + g.c_offset[row + m] + (panel + n) * L);
+        for (int n = 0; n < NP; ++n) prefetch_first(g.c + g.c_offset[row + m] + (panel + n) * L);
     accumulate_runs<T, MR, NP>(acc, g.a + row * g.a_stride, g.a_stride, g.b + panel * panel_stride, panel_stride,
                                g.segment, g.segment_length, g.segments,
                                next_panels<MR, NP>(g.b, panel_stride, panel_stride / L, panels, row, panel));

@@ -58,7 +58,8 @@ struct ForwardStep {
   bool descending;       // from the last panel to the first
   int fold;              // 2 or 4: in panel `folded`, the last of all, so many slots share a vector, L/fold lanes each
   index folded;
-  index inputs, recurrent;  // lengths of the products: I, or 0 where that of x is in `start`; H, or 0 where h is zero
+  index inputs, recurrent;  // lengths of the products: I, or 0 where that of x is in `start`; H, or 0 where there is no
+                            // h yet, or `projected` (not with Int8, whose sums begin with an offset)
   index hidden;
   const W* x;            // row r: x + x_offset[r], `inputs` values
   const index* x_offset;

@@ -53,9 +53,9 @@ FASTRNN_INLINE void prefetch(const void* p) {  // into the second cache
   (void)p;
 #endif
 }
-FASTRNN_INLINE void prefetch_to_write(void* p) {
+FASTRNN_INLINE void prefetch_first(const void* p) {  // into the first cache
 #if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(p, 1);
+  __builtin_prefetch(p, 0, 3);
 #else
   (void)p;
 #endif
