@@ -81,7 +81,7 @@ struct GemmTile {
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
-        for (int n = 0; n < NP; ++n) prefetch_first(g.c + g.c_offset[row + m] + (panel + n) * L);
+        for (int n = 0; n < NP; ++n) prefetch<kIntoFirstCache>(g.c + g.c_offset[row + m] + (panel + n) * L);
     accumulate_runs<T, MR, NP>(acc, g.a + row * g.a_stride, g.a_stride, g.b + panel * panel_stride, panel_stride,
                                g.segment, g.segment_length, g.segments,
                                next_panels<MR, NP>(g.b, panel_stride, panel_stride / L, panels, row, panel));

@@ -46,16 +46,11 @@
 namespace fastrnn {
 namespace {
 
-FASTRNN_INLINE void prefetch(const void* p) {  // into the second cache
+constexpr int kIntoSecondCache = 2, kIntoFirstCache = 3;  // the compilers' words for locality
+template <int where = kIntoSecondCache>
+FASTRNN_INLINE void prefetch(const void* p) {
 #if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(p, 0, 2);
-#else
-  (void)p;
-#endif
-}
-FASTRNN_INLINE void prefetch_first(const void* p) {  // into the first cache
-#if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(p, 0, 3);
+  __builtin_prefetch(p, 0, where);
 #else
   (void)p;
 #endif
