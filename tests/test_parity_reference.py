@@ -87,8 +87,8 @@ def test_sizes(cell: str, row: str, dtype: Any, isa: str) -> None:
     check(case, expected, isa, dtype, (SIZE_ROWS[row], case.options))
 
 
-# Units of a last panel that may share a vector between gates, alone and after whole panels; rows in groups of two or
-# four, with some left over.
+# Units of a last panel that may share a vector between gates, or be inner products backward, alone and after whole
+# panels; rows in groups of two or four, with some left over.
 FEW_UNITS = (*range(1, 9), 10, 12, 18, 20, 24, 25, 34, 36, 40, 50)
 
 
@@ -106,7 +106,7 @@ def few_units_case(cell: str, H: int, dtype: Any) -> list[tuple[Case, dict[str, 
 @each_isa
 @each_dtype
 @pytest.mark.parametrize("H", FEW_UNITS)
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@each_cell
 def test_few_units_in_the_last_panel(cell: str, H: int, dtype: Any, isa: str) -> None:
     for case, expected in few_units_case(cell, H, dtype):
         check(case, expected, isa, dtype, (case.arrays["x"].shape, case.options))

@@ -88,15 +88,18 @@ def test_padded_equals_ragged(cell: str, reverse: bool, dtype: Any) -> None:
 
 
 @each_dtype
+@pytest.mark.parametrize(("I", "H"), [(I, H), (1, 50), (48, 64)], ids=["odd", "narrow", "whole"])
+@pytest.mark.parametrize("rows", [B, 40])  # one shard; several
 @each_cell
-def test_row_alone_equals_row_in_batch(cell: str, dtype: Any) -> None:
-    case = make(cell, dtype, mask=draw_mask(np.random.default_rng(3), B, T))
+def test_row_alone_equals_row_in_batch(cell: str, rows: int, I: int, H: int, dtype: Any) -> None:
+    """To the bit, whatever else is in its register tile and however the batch is cut up."""
+    rng = np.random.default_rng(3)
+    case = draw(cell, rng, B=rows, T=T, I=I, H=H, dtype=dtype, mask=draw_mask(rng, rows, T))
     whole = run(F, case)
-    for b in range(B):
+    for b in range(0, rows, rows // B):
         row = run(F, take_rows(case, slice(b, b + 1)))
         names = [n for n in PER_ROW if n in whole]
-        expected = {n: whole[n][b : b + 1] for n in names}
-        assert_close({n: row[n] for n in names}, expected, TOLERANCE[dtype], f"row {b}")
+        assert_same({n: row[n] for n in names}, {n: whole[n][b : b + 1] for n in names}, f"row {b}")
 
 
 @each_dtype

@@ -96,6 +96,7 @@ Gemm<T> take_back(const T* gates, index stride, index count, const Runs& runs, c
   m.segment_length = runs.length.data();
   m.segments = runs.count();
   m.b = weight.data();
+  m.narrow = true;
   m.columns = columns;
   return m;
 }

@@ -43,14 +43,19 @@ PackPanels pack_backward(const KernelTable<T>& kernels, const View<const T>& wei
   const index L = kernels.lanes, N = weight.shape[1], K = hidden * side.count, panels = panels_of(N, int(L));
   packed = Buffer<T>(size_t(std::max<index>(panels * K * L, 1)));
   return [=, &kernels, &side, to = packed.data()](index first, index last) {
+    const index narrow = narrow_columns(N, K, L);
     for (index n = 0; n < panels; ++n) {
-      T* at = to + (n * K + first * L * side.count) * L;
+      index k = first * L * side.count;
       for (index p = first; p < last; ++p) {
         const index units = std::min(L, hidden - p * L);
-        for (int c = 0; c < side.count; ++c, at += units * L)
-          pack_panel(kernels,
-                     weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0] + n * L * weight.stride[1],
-                     weight.stride[0], weight.stride[1], units, std::min(L, N - n * L), at, L);
+        for (int c = 0; c < side.count; ++c, k += units) {
+          const T* from = weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0] + n * L * weight.stride[1];
+          if (narrow > 0 && n == panels - 1)
+            pack_panel(kernels, from, weight.stride[1], weight.stride[0], narrow, units, to + n * K * L + k, K, units);
+          else
+            pack_panel(kernels, from, weight.stride[0], weight.stride[1], units, std::min(L, N - n * L),
+                       to + (n * K + k) * L, L);
+        }
       }
     }
   };

@@ -70,8 +70,8 @@ template <class T>
 PackPanels pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side,
                        const UnitPanels& panels, Buffer<T>& packed);
 
-// (G*H, N) -> `packed` (N/L, K, L) with K over (panel, slot of the side, unit): the operand that takes gate gradients
-// back.
+// (G*H, N) -> `packed` (N/L, K, L) with K over (panel, slot of the side, unit), a narrow panel last: the operand that
+// takes gate gradients back.
 template <class T>
 PackPanels pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden,
                         Buffer<T>& packed);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "activations.hpp"
+#include "narrow.hpp"
 #include "tile.hpp"
 
 namespace fastrnn {
@@ -39,7 +40,7 @@ FASTRNN_INLINE void tile_single(const Tile& tile, index rows, Panels panels) {
     row = tile_rows<6, 2, 1>(tile, row, rows, panels);
     row = tile_rows<2, 4, 2, 1>(tile, row, rows, panels);
   }
-  tile_rows<1, 8, 2, 1>(tile, row, rows, panels);
+  tile_rows<1, 8, 4, 2, 1>(tile, row, rows, panels);
 }
 
 template <class T>
@@ -96,8 +97,18 @@ struct GemmTile {
 
 template <class T>
 static void gemm(const Gemm<T>& g) {
-  const Panels panels{0, (g.columns + kLanes<T> - 1) / kLanes<T>, false};
-  tile_single(GemmTile<T>{g, panels, total_length(g.segment_length, g.segments) * kLanes<T>}, g.rows, panels);
+  constexpr int L = kLanes<T>;
+  const index K = total_length(g.segment_length, g.segments);
+  const index narrow = g.narrow ? narrow_columns(g.columns, K, L) : 0;
+  const Panels panels{0, (g.columns - narrow + L - 1) / L, false};
+  tile_single(GemmTile<T>{g, panels, K * L}, g.rows, panels);
+  if (narrow == 0) return;
+  const Vec<T> bias = g.bias ? load<T>(g.bias + panels.last * L) : Vec<T>{};
+  narrow_panel(g.a, g.a_stride, g.b + panels.last * K * L, K, narrow, g.segment, g.segment_length, g.segments, g.rows,
+               [&](Vec<T>* out, int rows, index row) FASTRNN_ALWAYS {
+                 for (int m = 0; m < rows; ++m) out[m] += bias;
+                 finish_gemm<T>(g, out, rows, 1, row, panels.last);
+               });
 }
 
 // C += A^T.D, or C = A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while a block of
@@ -186,7 +197,7 @@ static void outer(const Outer<T>& o) {
         row = tile_rows<6, 2, 1>(tile, row, wide, columns);
       }
       row = tile_rows<2, 4, 2, 1>(tile, row, wide, columns);
-      tile_rows<1, 8, 2, 1>(tile, row, wide, columns);
+      tile_rows<1, 8, 4, 2, 1>(tile, row, wide, columns);
     }
   }
 }

@@ -42,6 +42,14 @@ constexpr index words(index values) {
   return (values + kPerWord<W> - 1) / kPerWord<W>;
 }
 
+// Of the last panel of a product, the columns if they are few enough to be inner products (narrow.hpp): the weights of
+// that panel then stand as (columns, K). Else 0.
+constexpr index narrow_columns(index columns, index K, index lanes) {
+  constexpr index kSum = 8;  // adding up the lanes takes as long as so many vectors of K
+  const index last = columns % lanes;
+  return 4 * last <= lanes && last * ((K + lanes - 1) / lanes + kSum) < K ? last : 0;
+}
+
 // How a row of h becomes integers: q = round(h * per_one), h = q * size.
 struct Quantum {
   float size, per_one;
@@ -101,7 +109,7 @@ struct BackwardStep {
   index folded;
   index hidden;
   const T* next;           // gate gradients of the later step, as `gates`; null if there is none
-  const T* weight_hh_t;    // packed (P, K, L), K over (P, slots of h, units)
+  const T* weight_hh_t;    // packed (P, K, L), K over (P, slots of h, units); a narrow panel last
   const index* segment;    // where the K values of a row of gate gradients stand: runs (offset, length)
   const index* segment_length;
   index segments;
@@ -136,6 +144,7 @@ struct Gemm {
   const index* segment_length;
   index segments;
   const T* b;  // packed (N/L, K, L)
+  bool narrow;  // the last panel of b is a narrow one, where narrow_columns says so
   const T* bias;  // packed (N/L, L), or null
   index columns;
   T* c;  // row r: c + c_offset[r] if given, else c + r*c_stride

@@ -143,9 +143,17 @@ struct BackwardTile {
 // The GEMM tile is the same for every cell: only the epilogue differs.
 template <class T>
 FASTRNN_NOINLINE void backward_tiles(const BackwardStep<T>& s, FinishBackward<T> finish, index gates_stride) {
-  const Panels panels{s.first_panel, s.last_panel, s.descending};
-  const BackwardTile<T> tile{s, finish, panels, gates_stride, total_length(s.segment_length, s.segments) * kLanes<T>};
-  tile_single(tile, s.rows, panels);
+  constexpr int L = kLanes<T>;
+  const index K = total_length(s.segment_length, s.segments), whole = s.hidden / L;
+  const index narrow = s.last_panel > whole ? narrow_columns(s.hidden, K, L) : 0;  // of another member, if not ours
+  const Panels panels{s.first_panel, narrow > 0 ? whole : s.last_panel, s.descending};
+  if (narrow > 0) {
+    const T* const next = s.next ? s.next : s.gates;  // of which nothing is read
+    narrow_panel(next + s.first_row * gates_stride, gates_stride, s.weight_hh_t + whole * K * L, K, narrow, s.segment,
+                 s.segment_length, s.next ? s.segments : 0, s.rows,
+                 [&](const Vec<T>* out, int rows, index row) FASTRNN_ALWAYS { finish(s, out, rows, 1, row, whole); });
+  }
+  tile_single(BackwardTile<T>{s, finish, panels, gates_stride, K * L}, s.rows, panels);
 }
 
 template <class T, class P, bool kFirstPhase>
