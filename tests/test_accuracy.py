@@ -53,8 +53,15 @@ def test_exp_relative_error(dtype: type, isa: str) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_limits(isa: str) -> None:
-    x = np.array([np.inf, -np.inf, np.nan, 100, -110], np.float32)
-    with runtime.use_isa(isa):
-        np.testing.assert_array_equal(F.activation(x, "exponential"), np.float32([np.inf, 0, np.nan, np.inf, 0]))
-        np.testing.assert_array_equal(F.activation(x, "tanh"), np.float32([1, -1, np.nan, 1, -1]))
-        np.testing.assert_allclose(F.activation(x, "sigmoid"), np.float32([1, 0, np.nan, 1, 0]), atol=2e-38)
+    for dtype, top in (np.float32, 110), (np.float64, 800):
+        x = np.array([np.inf, np.finfo(dtype).max, top], dtype)
+        zero, one = np.zeros(3, dtype), np.ones(3, dtype)
+        with runtime.use_isa(isa):
+            np.testing.assert_array_equal(F.activation(x, "exponential"), zero + np.inf)
+            np.testing.assert_array_equal(F.activation(-x, "exponential"), zero)
+            np.testing.assert_array_equal(F.activation(x, "tanh"), one)
+            np.testing.assert_array_equal(F.activation(-x, "tanh"), -one)
+            np.testing.assert_array_equal(F.activation(x, "sigmoid"), one)
+            np.testing.assert_allclose(F.activation(-x, "sigmoid"), zero, atol=2e-38)
+            for name in "exponential", "tanh", "sigmoid":
+                assert np.isnan(F.activation(np.array([np.nan], dtype), name))

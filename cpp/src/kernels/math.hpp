@@ -48,21 +48,54 @@ struct Exp2<double> {
                                       7.072561768398301166e-9,  4.445536131848176023e-10};
 };
 
+// 2^r - 1 for |r| <= 1/2.
+template <class T>
+FASTRNN_INLINE Vec<T> exp2_minus_one(Vec<T> r) {
+  using C = Exp2<T>;
+  Vec<T> q = splat<T>(C::q[C::terms - 1]);
+#pragma GCC unroll 16
+  for (int i = C::terms - 2; i >= 0; --i) q = q * r + C::q[i];
+  return q * r;
+}
+
 // 2^t as scale * (1 + fraction), for |t| <= limit.
 template <class T>
 FASTRNN_INLINE void exp2_parts(Vec<T> t, Vec<T>& scale, Vec<T>& fraction) {
   using C = Exp2<T>;
   const Vec<T> shifted = t + C::round;
   const Vec<T> k = shifted - C::round;
-  const Vec<T> r = t - k;
-  Vec<T> q = splat<T>(C::q[C::terms - 1]);
-#pragma GCC unroll 16
-  for (int i = C::terms - 2; i >= 0; --i) q = q * r + C::q[i];
-  fraction = q * r;
+  fraction = exp2_minus_one<T>(t - k);
   // the integer k stands in the low bits of `shifted`; the bits of the constant are shifted out
   scale = as_float<T>((as_int<T>(shifted) + C::bias) << C::mantissa);
 }
 
+#if defined(__AVX512DQ__)
+// AVX-512 has instructions for each step. They saturate: an infinite t leaves no remainder, and 2^t is infinite or 0.
+FASTRNN_INLINE Vec<float> nearest(Vec<float> t) { return (Vec<float>)_mm512_roundscale_ps((__m512)t, 0); }
+FASTRNN_INLINE Vec<double> nearest(Vec<double> t) { return (Vec<double>)_mm512_roundscale_pd((__m512d)t, 0); }
+FASTRNN_INLINE Vec<float> past_nearest(Vec<float> t) { return (Vec<float>)_mm512_reduce_ps((__m512)t, 0); }
+FASTRNN_INLINE Vec<double> past_nearest(Vec<double> t) { return (Vec<double>)_mm512_reduce_pd((__m512d)t, 0); }
+FASTRNN_INLINE Vec<float> times_exp2(Vec<float> x, Vec<float> k) {
+  return (Vec<float>)_mm512_scalef_ps((__m512)x, (__m512)k);
+}
+FASTRNN_INLINE Vec<double> times_exp2(Vec<double> x, Vec<double> k) {
+  return (Vec<double>)_mm512_scalef_pd((__m512d)x, (__m512d)k);
+}
+
+template <class T>
+FASTRNN_INLINE Vec<T> sigmoid(Vec<T> x) {
+  const Vec<T> t = x * -Exp2<T>::log2e;
+  return T(1) / (T(1) + times_exp2(T(1) + exp2_minus_one<T>(past_nearest(t)), nearest(t)));
+}
+
+template <class T>
+FASTRNN_INLINE Vec<T> tanh(Vec<T> x) {
+  const Vec<T> t = at_most(x * (T(2) * Exp2<T>::log2e), T(60));  // tanh(20.8) is 1 in double
+  const Vec<T> scale = times_exp2(splat<T>(1), nearest(t));
+  const Vec<T> e = (scale - T(1)) + scale * exp2_minus_one<T>(past_nearest(t));
+  return e / (e + T(2));
+}
+#else
 template <class T>
 FASTRNN_INLINE Vec<T> sigmoid(Vec<T> x) {
   using C = Exp2<T>;
@@ -79,6 +112,7 @@ FASTRNN_INLINE Vec<T> tanh(Vec<T> x) {
   const Vec<T> e = (scale - T(1)) + scale * fraction;
   return e / (e + T(2));
 }
+#endif
 
 // exp over the whole range, within 2e-7 (float) or 4e-16 relative: k*ln2 is taken off in two parts, and 2^k applied as
 // two factors, so that it overflows to inf and underflows to 0 as it should.

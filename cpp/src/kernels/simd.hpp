@@ -172,6 +172,12 @@ FASTRNN_INLINE Vec<float> clamp(Vec<float> x, float lo, float hi) {
 FASTRNN_INLINE Vec<double> clamp(Vec<double> x, double lo, double hi) {
   return (Vec<double>)_mm512_min_pd(_mm512_set1_pd(hi), _mm512_max_pd(_mm512_set1_pd(lo), (__m512d)x));
 }
+FASTRNN_INLINE Vec<float> at_most(Vec<float> x, float hi) {
+  return (Vec<float>)_mm512_min_ps(_mm512_set1_ps(hi), (__m512)x);
+}
+FASTRNN_INLINE Vec<double> at_most(Vec<double> x, double hi) {
+  return (Vec<double>)_mm512_min_pd(_mm512_set1_pd(hi), (__m512d)x);
+}
 #elif defined(__AVX__)
 FASTRNN_INLINE Vec<float> clamp(Vec<float> x, float lo, float hi) {
   return (Vec<float>)_mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), (__m256)x));
