@@ -186,6 +186,7 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
     if (w.total * row < 2.0 * double(packed.bytes())) w.checkpoint = 0;  // which would have to be kept
     w.kept = w.checkpoint == 0;
   }
+  w.shards.reserve(schedules.size());
   for (Schedule& schedule : schedules) {
     w.shards.push_back(make_shard(std::move(schedule), w, in));
     reduce_operand<T, W>(w.shards.back(), weights, w);

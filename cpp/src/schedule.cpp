@@ -28,6 +28,9 @@ std::vector<Schedule> make_schedules(index batch, index time, const View<const i
   std::stable_sort(order.begin(), order.end(), [&](index a, index b) { return valid[a] > valid[b]; });
 
   std::vector<Schedule> result(size_t(std::max<index>(shards, 1)));
+  for (Schedule& s : result)
+    for (std::vector<index>* rows : {&s.row, &s.count, &s.first_})
+      rows->reserve(size_t(batch) / result.size() + 1);
   for (index i = 0; i < batch; ++i) {
     Schedule& s = result[size_t(i % shards)];
     const index b = order[i];
@@ -38,7 +41,8 @@ std::vector<Schedule> make_schedules(index batch, index time, const View<const i
   for (Schedule& s : result) {
     s.time = time;
     s.direction_ = reverse ? -1 : 1;
-    s.start.assign(1, 0);
+    s.start.reserve(size_t(s.rows() > 0 ? s.count[0] + 1 : 1));
+    s.start.push_back(0);
     for (index step = 0, n = s.rows(); n > 0; ++step) {
       while (n > 0 && s.count[n - 1] <= step) --n;
       if (n > 0) s.start.push_back(s.start.back() + n);
@@ -55,6 +59,7 @@ std::vector<Schedule> make_schedules(index batch, index time, const View<const i
 RowOffsets::RowOffsets(const Schedule& s, index stride_batch, index stride_time)
     : gaps_(!s.times_.empty()), per_step_(gaps_ ? 0 : s.direction_ * stride_time) {
   if (!gaps_) {
+    table_.reserve(size_t(s.rows()));
     for (index r = 0; r < s.rows(); ++r) table_.push_back(s.row[r] * stride_batch + s.first_[r] * stride_time);
     return;
   }
