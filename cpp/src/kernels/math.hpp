@@ -70,18 +70,7 @@ FASTRNN_INLINE void exp2_parts(Vec<T> t, Vec<T>& scale, Vec<T>& fraction) {
 }
 
 #if defined(__AVX512DQ__)
-// AVX-512 has instructions for each step. They saturate: an infinite t leaves no remainder, and 2^t is infinite or 0.
-FASTRNN_INLINE Vec<float> nearest(Vec<float> t) { return (Vec<float>)_mm512_roundscale_ps((__m512)t, 0); }
-FASTRNN_INLINE Vec<double> nearest(Vec<double> t) { return (Vec<double>)_mm512_roundscale_pd((__m512d)t, 0); }
-FASTRNN_INLINE Vec<float> past_nearest(Vec<float> t) { return (Vec<float>)_mm512_reduce_ps((__m512)t, 0); }
-FASTRNN_INLINE Vec<double> past_nearest(Vec<double> t) { return (Vec<double>)_mm512_reduce_pd((__m512d)t, 0); }
-FASTRNN_INLINE Vec<float> times_exp2(Vec<float> x, Vec<float> k) {
-  return (Vec<float>)_mm512_scalef_ps((__m512)x, (__m512)k);
-}
-FASTRNN_INLINE Vec<double> times_exp2(Vec<double> x, Vec<double> k) {
-  return (Vec<double>)_mm512_scalef_pd((__m512d)x, (__m512d)k);
-}
-
+// An infinite t leaves no remainder, and 2^t is infinite or 0: nothing has to be clamped but what would be inf / inf.
 template <class T>
 FASTRNN_INLINE Vec<T> sigmoid(Vec<T> x) {
   const Vec<T> t = x * -Exp2<T>::log2e;

@@ -166,17 +166,17 @@ inline __attribute__((always_inline)) void store_first<double>(double* p, Vec<do
 
 // clamp(x, lo, hi) with lo <= hi; NaN passes through (x86 min and max return their second operand on NaN).
 #if defined(__AVX512F__)
-FASTRNN_INLINE Vec<float> clamp(Vec<float> x, float lo, float hi) {
-  return (Vec<float>)_mm512_min_ps(_mm512_set1_ps(hi), _mm512_max_ps(_mm512_set1_ps(lo), (__m512)x));
-}
-FASTRNN_INLINE Vec<double> clamp(Vec<double> x, double lo, double hi) {
-  return (Vec<double>)_mm512_min_pd(_mm512_set1_pd(hi), _mm512_max_pd(_mm512_set1_pd(lo), (__m512d)x));
-}
 FASTRNN_INLINE Vec<float> at_most(Vec<float> x, float hi) {
   return (Vec<float>)_mm512_min_ps(_mm512_set1_ps(hi), (__m512)x);
 }
 FASTRNN_INLINE Vec<double> at_most(Vec<double> x, double hi) {
   return (Vec<double>)_mm512_min_pd(_mm512_set1_pd(hi), (__m512d)x);
+}
+FASTRNN_INLINE Vec<float> clamp(Vec<float> x, float lo, float hi) {
+  return at_most((Vec<float>)_mm512_max_ps(_mm512_set1_ps(lo), (__m512)x), hi);
+}
+FASTRNN_INLINE Vec<double> clamp(Vec<double> x, double lo, double hi) {
+  return at_most((Vec<double>)_mm512_max_pd(_mm512_set1_pd(lo), (__m512d)x), hi);
 }
 #elif defined(__AVX__)
 FASTRNN_INLINE Vec<float> clamp(Vec<float> x, float lo, float hi) {
@@ -202,6 +202,20 @@ FASTRNN_INLINE V clamp(V x, T lo, T hi) {
 #endif
   const V above = x < l ? l : x;
   return above > h ? h : above;
+}
+#endif
+
+#if defined(__AVX512DQ__)
+// The nearest integer, what is left of t beside it, and x * 2^k for an integer k: one instruction each.
+FASTRNN_INLINE Vec<float> nearest(Vec<float> t) { return (Vec<float>)_mm512_roundscale_ps((__m512)t, 0); }
+FASTRNN_INLINE Vec<double> nearest(Vec<double> t) { return (Vec<double>)_mm512_roundscale_pd((__m512d)t, 0); }
+FASTRNN_INLINE Vec<float> past_nearest(Vec<float> t) { return (Vec<float>)_mm512_reduce_ps((__m512)t, 0); }
+FASTRNN_INLINE Vec<double> past_nearest(Vec<double> t) { return (Vec<double>)_mm512_reduce_pd((__m512d)t, 0); }
+FASTRNN_INLINE Vec<float> times_exp2(Vec<float> x, Vec<float> k) {
+  return (Vec<float>)_mm512_scalef_ps((__m512)x, (__m512)k);
+}
+FASTRNN_INLINE Vec<double> times_exp2(Vec<double> x, Vec<double> k) {
+  return (Vec<double>)_mm512_scalef_pd((__m512d)x, (__m512d)k);
 }
 #endif
 
