@@ -15,6 +15,7 @@ CELLS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "gru_before": ("gru", 3, {"reset_after": False}),
 }
 ARGUMENTS = ("x", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "h0", "c0")
+PER_ROW = ("output", "h_n", "c_n", "grad_x", "grad_h0", "grad_c0")  # of the results
 
 
 @dataclass
@@ -75,6 +76,23 @@ def draw(
         arrays["c0"] = normal(B, H) if initial else None
         upstream["grad_c_n"] = normal(B, H)
     return Case(cell, arrays, options, upstream)
+
+
+def take_rows(case: Case, rows: Any, steps: Any = slice(None)) -> Case:
+    """Those rows of the batch, and those steps of the time, as a case of its own (batch-first)."""
+
+    def cut(name: str, value: Any) -> Any:
+        if value is None or name.startswith(("weight", "bias")):
+            return value
+        return value[rows, steps] if name in ("x", "grad_output", "mask") else value[rows]
+
+    options = {k: cut(k, v) if k in ("mask", "lengths", "recurrent_mask") else v for k, v in case.options.items()}
+    return Case(
+        case.cell,
+        {k: cut(k, v) for k, v in case.arrays.items()},
+        options,
+        {k: cut(k, v) for k, v in case.upstream.items()},
+    )
 
 
 def draw_lengths(rng: np.random.Generator, B: int, T: int) -> Any:

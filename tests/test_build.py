@@ -14,15 +14,20 @@ from fastrnn import runtime
 
 ROOT = Path(__file__).parents[1]
 CMAKE = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
-# fastrnn_kernels(isa symbol flags...), two objects each, and fastrnn_reduced(symbol flags...)
+# fastrnn_kernels(isa symbol flags...), two objects each, fastrnn_reduced(symbol flags...) and fastrnn_amx(flags...)
 SETS = re.findall(r"^  fastrnn_kernels\((\w+) (\w+) ?(.*)\)$", CMAKE, re.M)
 NATIVE = re.findall(r"^  fastrnn_reduced\((\w+) (.*)\)$", CMAKE, re.M)
-X86 = [
-    (source, f"{source}_{symbol}", flags)
-    for isa, symbol, flags in dict.fromkeys(SETS)
-    for source in ("kernels", "reduced")
-    if isa != "neon"
-] + [("reduced", f"reduced_{symbol}", flags) for symbol, flags in NATIVE]
+AMX = re.findall(r"^  fastrnn_amx\((.*)\)$", CMAKE, re.M)
+X86 = (
+    [
+        (source, f"{source}_{symbol}", flags)
+        for isa, symbol, flags in dict.fromkeys(SETS)
+        for source in ("kernels", "reduced")
+        if isa != "neon"
+    ]
+    + [("reduced", f"reduced_{symbol}", flags) for symbol, flags in NATIVE]
+    + [("amx", "amx", flags) for flags in AMX]
+)
 # the C library's functions that a kernel may call
 ALLOWED = {"erf", "erff", "log1p", "log1pf", "memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_"}
 
@@ -68,7 +73,7 @@ def test_arm64_cross_compiles(tmp_path: Path) -> None:
 
 def test_objects_are_those_the_runtime_offers() -> None:
     offered = set(runtime.available_isas())
-    assert offered and offered <= {isa for isa, _, _ in SETS}
+    assert offered and offered <= {"amx", *(isa for isa, _, _ in SETS)}
 
 
 def test_one_version() -> None:

@@ -15,6 +15,7 @@ from fastrnn import functional as F
 from rnn_cases import (
     ARGUMENTS,
     CELLS,
+    PER_ROW,
     Case,
     assert_close,
     assert_same,
@@ -24,10 +25,10 @@ from rnn_cases import (
     draw_mask,
     forward,
     run,
+    take_rows,
 )
 
 B, T, I, H = 7, 11, 5, 21
-PER_ROW = ("output", "h_n", "c_n", "grad_x", "grad_h0", "grad_c0")
 SHARED = ("grad_weight_ih", "grad_weight_hh", "grad_bias_ih", "grad_bias_hh")
 
 each_cell = pytest.mark.parametrize("cell", CELLS)
@@ -44,23 +45,6 @@ pytestmark = each_isa
 
 def make(cell: str, dtype: Any, seed: int = 1, **options: Any) -> Case:
     return draw(cell, np.random.default_rng(seed), B=B, T=T, I=I, H=H, dtype=dtype, **options)
-
-
-def take_rows(case: Case, rows: Any, steps: Any = slice(None)) -> Case:
-    """Those rows of the batch, and those steps of the time, as a case of its own (batch-first)."""
-
-    def cut(name: str, value: Any) -> Any:
-        if value is None or name.startswith(("weight", "bias")):
-            return value
-        return value[rows, steps] if name in ("x", "grad_output", "mask") else value[rows]
-
-    options = {k: cut(k, v) if k in ("mask", "lengths", "recurrent_mask") else v for k, v in case.options.items()}
-    return Case(
-        case.cell,
-        {k: cut(k, v) for k, v in case.arrays.items()},
-        options,
-        {k: cut(k, v) for k, v in case.upstream.items()},
-    )
 
 
 @each_dtype

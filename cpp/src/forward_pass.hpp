@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "matrices.hpp"
 #include "pipeline.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
@@ -34,9 +35,9 @@ class ForwardPass {
     for (int p = 0; p < w.cell->phases; ++p) values += weights.panels() * weights.start_values(p);
     if (projects()) {
       const index steps = std::max<index>(w.checkpoint > 0 ? w.checkpoint : w.steps, 1);
-      chunk = projected_steps(rows, size_t(values) * sizeof(T), size_t(values * w.I) * sizeof(X), steps);
+      chunk = projected_steps(rows, size_t(values) * sizeof(T), size_t(values * w.I) * sizeof(X), w.matrices_x, steps);
       if (w.pipelined) {
-        block = block_steps(rows);
+        block = block_steps(rows, w.matrices_x);
         chunk = (chunk + block - 1) / block * block;
       }
     }
@@ -104,11 +105,12 @@ class ForwardPass {
 
   void steps(const Shard<T>& shard, const Trace<T>& trace, index end, Scratch& scratch, Team& team) const {
     std::vector<index> at(static_cast<size_t>(chunk_rows));
+    MatrixRoom room(w.matrices_x && projects());
     if (scratch.blocks && team.size > 1) {
       Team alone;
       const auto ahead = [&](index i) {
         const index first = trace.begin + i * block;
-        project(shard, scratch, alone, trace.begin, first, std::min(first + block, end), at);
+        project(shard, scratch, alone, trace.begin, first, std::min(first + block, end), at, room);
       };
       if (team.rank > 0) return scratch.blocks->help(team, (end - trace.begin + block - 1) / block, ahead);
       return walk(shard, trace, end, scratch, alone, [&](index s) {
@@ -117,7 +119,7 @@ class ForwardPass {
     }
     walk(shard, trace, end, scratch, team, [&](index s) {
       if (projects() && (s - trace.begin) % chunk == 0)
-        project(shard, scratch, team, trace.begin, s, std::min(s + chunk, end), at);
+        project(shard, scratch, team, trace.begin, s, std::min(s + chunk, end), at, room);
     });
   }
 
@@ -204,7 +206,7 @@ class ForwardPass {
 
   // bias + x.W of the steps [begin, end) of a trace that starts at `origin`, for the panels of this member.
   void project(const Shard<T>& shard, Scratch& scratch, Team& team, index origin, index begin, index end,
-               std::vector<index>& at) const {
+               std::vector<index>& at, MatrixRoom& room) const {
     ForwardStep<T, X> step = common<X>(team);
     const index first = row_of_chunk(shard.schedule, origin, begin);
     index last = first;
@@ -223,8 +225,57 @@ class ForwardPass {
       step.start_panel = step.projected_row = weights.start_values(p);
       step.projected_panel = chunk_rows * step.projected_row;
       step.projected = scratch.start[p].data() + first * step.projected_row;
+      if constexpr (std::is_same_v<X, float>) {
+        if (w.matrices_x && weights.tiles_ih[p]) {
+          project_by_matrices(p, step, begin - origin < chunk, room);
+          continue;
+        }
+      }
       weights.run(p, step);
     }
+  }
+  // The same; what x has no part in stays as the first chunk has left it.
+  void project_by_matrices(int p, ForwardStep<float> step, bool first_chunk, MatrixRoom& room) const {
+    const Side& side = w.cell->x[p];
+    const index L = w.kernels->lanes, last = weights.units.folded() < 0 ? step.last_panel : weights.units.folded();
+    const index slots = w.cell->accumulators[p];
+    std::vector<index> c_column, start_column;
+    for (index panel = step.first_panel; panel < std::min(last, step.last_panel); ++panel)
+      for (int slot = 0, c = 0; slot < slots; ++slot) {
+        const index to = panel * step.projected_panel + slot * L, start = panel * step.start_panel + slot * L;
+        if (c < side.count && side.slot[c] == slot) {
+          ++c;
+          c_column.push_back(to);
+          start_column.push_back(start);
+        } else {
+          for (index r = 0; first_chunk && r < step.rows; ++r)
+            std::copy_n(step.start + start, L, step.projected + r * step.projected_row + to);
+        }
+      }
+    MatrixProduct m{};
+    m.rows = step.rows;
+    m.K = w.I;
+    m.columns = index(c_column.size());
+    m.a = step.x;
+    m.a_offset = step.x_offset;
+    m.b_tiles = weights.tiles_ih[p].data() + size_t(step.first_panel * side.count) * matrix_tiles(w.I);
+    m.c = step.projected;
+    m.c_stride = step.projected_row;
+    m.c_column = c_column.data();
+    m.start = step.start;
+    m.start_column = start_column.data();
+    const index rows = step.rows;
+    if (last < step.last_panel) {  // a folded panel is another kernel's
+      ForwardStep<float> folded = step;
+      folded.first_panel = last;
+      weights.run(p, folded);
+    }
+    if (m.columns == 0 || rows == 0) return;
+    step.last_panel = std::min(last, step.last_panel);
+    const bool* const special = room.run_checked(*w.kernels->matrices, m);
+    step.rows = 1;
+    for (index r = 0; r < rows; ++r, ++step.x_offset, step.projected += step.projected_row)
+      if (special[r]) weights.run(p, step);
   }
   // Of the rows of step s, the first, in the buffers of its chunk.
   index row_of_chunk(const Schedule& schedule, index origin, index s) const {

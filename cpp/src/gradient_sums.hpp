@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "embedded_tokens.hpp"
+#include "matrices.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
 #include "workspace.hpp"
@@ -27,7 +28,8 @@ struct Accumulator {
               const View<T>& grad)
       : side(&side), plane(plane) {
     const index L = panels.lanes, J = grad.ndim == 2 ? grad.shape[1] : 1, shards = index(w.shards.size());
-    if (grad.ndim == 2 && sums_in_place(w.total, shards) && grad.stride[1] == 1 && J % L == 0) {
+    const bool whole = !(w.matrices_dw || w.matrices_dr) || panels.hidden % L == 0;  // as tiles of matrices have to be
+    if (grad.ndim == 2 && sums_in_place(w.total, shards) && grad.stride[1] == 1 && J % L == 0 && whole) {
       direct = grad;
       for (index at = 0; at < J; at += L) columns.push_back(at);
       return;
@@ -131,14 +133,15 @@ class GradientSums {
   }
 
   // What the rows [begin, end) of the walk, which belong to this chunk, add to a gradient, in the share of this member.
-  void add(Gradient of, index i, const ChunkRows<T>& rows, index begin, index end, const Team& team) {
+  void add(Gradient of, index i, const ChunkRows<T>& rows, index begin, index end, const Team& team,
+           MatrixRoom& room) {
     const index at = begin - rows.first, count = end - begin;
     const T* const gates = rows.gates + at * row_values;
     if (of == Gradient::input) {
       if (w.distinct)
         sum_tokens(i, gates, team, begin, count);
       else if (g.x)
-        input_gradient(count, gates, row_values, g.x.data, rows.dx.data() + at, team);
+        input_gradient(count, gates, row_values, g.x.data, rows.dx.data() + at, team, room);
       return;
     }
     Outer<T> o{};
@@ -148,7 +151,7 @@ class GradientSums {
     o.d_stride = row_values;
     if (of == Gradient::weight_ih) {
       if (w.distinct) return;  // from their sums
-      add_outer(o, i, team, d_weight_ih, w.x.data, rows.x.data() + at, w.I);
+      add_outer(o, i, team, d_weight_ih, w.x.data, rows.x.data() + at, w.I, w.matrices_dw ? &room : nullptr);
       add_outer(o, i, team, d_bias_ih, &one, nullptr, 1);
       return;
     }
@@ -160,19 +163,20 @@ class GradientSums {
       for (int p = 0; o.rows <= 0 && o.fresh && team.rank == 0 && p < cell.phases; ++p) clear(d_weight_hh[p], i);
       if (o.rows <= 0) return;
     }
-    add_outer(o, i, team, d_weight_hh[0], trace.operand ? trace.operand : trace.h, rows.h.data() + at, w.H);
+    MatrixRoom* const matrices = w.matrices_dr ? &room : nullptr;
+    add_outer(o, i, team, d_weight_hh[0], trace.operand ? trace.operand : trace.h, rows.h.data() + at, w.H, matrices);
     if (cell.phases > 1)  // the second product read r*h_prev
-      add_outer(o, i, team, d_weight_hh[1], trace.reset_h, rows.reset_h.data() + at, w.H);
+      add_outer(o, i, team, d_weight_hh[1], trace.reset_h, rows.reset_h.data() + at, w.H, matrices);
   }
 
   // By every member, when all rows of the shard are in.
-  void finish_shard(index i, Team& team) {
+  void finish_shard(index i, Team& team, MatrixRoom& room) {
     if (w.shards[size_t(i)].schedule.steps() == 0) {
       for (const Accumulator<T>* a :
            {&d_weight_ih, &d_bias_ih, &d_weight_hh[0], &d_weight_hh[1], &d_bias_hh[0], &d_bias_hh[1]})
         if (team.rank == 0) clear(*a, i);
     } else if (w.distinct) {
-      token_gradients(i, team);
+      token_gradients(i, team, room);
     }
   }
 
@@ -196,7 +200,8 @@ class GradientSums {
  private:
   // dx of `count` rows of gate gradients (of a chunk, or summed over tokens); members share the columns, or the rows
   // where there are few columns.
-  void input_gradient(index count, const T* gates, index stride, T* dx, const index* dx_at, const Team& team) {
+  void input_gradient(index count, const T* gates, index stride, T* dx, const index* dx_at, const Team& team,
+                      MatrixRoom& room) {
     const int L = w.kernels->lanes;
     const index x_panels = panels_of(w.I, L);
     Gemm<T> m = take_back<T>(gates, stride, count, x_runs, w.backward_weights.ih, w.I);
@@ -212,6 +217,13 @@ class GradientSums {
       m.a += team.begin(count) * stride;
       m.c_offset += team.begin(count);
     }
+    if constexpr (std::is_same_v<T, float>) {
+      if (w.matrices_dx) {
+        const index first = (m.b - w.backward_weights.ih.data()) / (w.H * cell.x_all.count * L);
+        const char* tiles = w.backward_weights.tiles_ih.data();
+        return gemm_by_matrices(*w.kernels, m, tiles + size_t(first) * matrix_tiles(w.H * cell.x_all.count), room);
+      }
+    }
     w.kernels->gemm(m);
   }
 
@@ -225,9 +237,12 @@ class GradientSums {
   // `to` += D^T . A for the rows and the gate gradients D of `o`, in the panels of this member: A's rows stand at
   // a + rows_of_a[.] (null: all at a).
   void add_outer(Outer<T> o, index i, const Team& team, const Accumulator<T>& to, const T* a, const index* rows_of_a,
-                 index last) const {
+                 index last, MatrixRoom* room = nullptr) const {
     if (!to.side) return;
     const index L = w.kernels->lanes, first_panel = team.begin(panels), last_panel = team.end(panels);
+    if constexpr (std::is_same_v<T, float>) {
+      if (room) return add_matrices(o, i, team, to, a, rows_of_a, last, *room);
+    }
     if (to.direct) {
       const T* const gates = o.d;
       o.a_stride = o.d_stride;
@@ -256,6 +271,49 @@ class GradientSums {
     w.kernels->outer(o);
   }
 
+  // The same by the kernel for matrices.
+  void add_matrices(const Outer<float>& o, index i, const Team& team, const Accumulator<float>& to, const float* a,
+                    const index* rows_of_a, index last, MatrixRoom& room) const {
+    const index L = w.kernels->lanes, first_panel = team.begin(panels), last_panel = team.end(panels);
+    const index first = first_panel * to.side->count;
+    std::vector<index> rows, rows_of_c;
+    MatrixProduct m{};
+    m.K = o.rows;
+    m.add = !o.fresh;
+    if (to.direct) {
+      for (index p = first_panel; p < last_panel; ++p)
+        for (int c = 0; c < to.side->count; ++c) {
+          rows.push_back(p * to.plane + to.side->slot[c] * L);
+          rows_of_c.push_back((to.side->gate[c] * w.H + p * L) * to.direct.stride[0]);
+        }
+      m.rows = index(rows.size()) * L;
+      m.a = o.d;
+      m.a_stride = o.d_stride;
+      m.b = a;
+      m.b_offset = rows_of_a;
+      m.b_column = to.columns.data();
+      m.columns = index(to.columns.size());
+      m.c = to.direct.data;
+      m.c_stride = to.direct.stride[0];
+      m.c_block = rows_of_c.data();
+    } else {
+      rows = equally_spaced(panels_of(last, int(L)), L);
+      m.rows = last;
+      m.a = a;
+      m.a_offset = rows_of_a;
+      m.b = o.d;
+      m.b_stride = o.d_stride;
+      m.b_column = to.columns.data() + first;
+      m.columns = std::min(last_panel * to.side->count, index(to.columns.size())) - first;
+      m.c = to.sum.data() + i * to.size + first * L;
+      m.c_stride = to.stride;
+    }
+    const std::vector<index> c_column = equally_spaced(m.columns, L);
+    m.vector_of_rows = rows.data();
+    m.c_column = c_column.data();
+    if (m.rows > 0 && m.columns > 0 && m.K > 0) room.run(*w.kernels->matrices, m);
+  }
+
   // Adds the gate gradients of so many rows, the `first` of the walk and those after it, to those of their tokens, in
   // the panels of this member.
   void sum_tokens(index i, const T* gates, const Team& team, index first, index count) {
@@ -267,17 +325,17 @@ class GradientSums {
   }
 
   // What the chunks of a shard left for W: one product per distinct token.
-  void token_gradients(index i, Team& team) {
+  void token_gradients(index i, Team& team, MatrixRoom& room) {
     TokenSums<T>& k = tokens[size_t(i)];
     Outer<T> o{};
     o.fresh = true;
     o.rows = k.count();
     o.d = k.sums.data();
     o.d_stride = token_values;
-    add_outer(o, i, team, d_weight_ih, w.x.data, k.row.data(), w.I);
+    add_outer(o, i, team, d_weight_ih, w.x.data, k.row.data(), w.I, w.matrices_dw ? &room : nullptr);
     add_outer(o, i, team, d_bias_ih, &one, nullptr, 1);
     team.barrier();  // all panels are summed
-    if (g.x) input_gradient(k.count(), k.sums.data(), token_values, k.grad.data(), k.out.data(), team);
+    if (g.x) input_gradient(k.count(), k.sums.data(), token_values, k.grad.data(), k.out.data(), team, room);
   }
 
   static constexpr T one = 1;

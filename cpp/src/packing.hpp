@@ -59,6 +59,7 @@ struct Runs {
 template <class T>
 struct BackwardWeights {
   Buffer<T> ih, hh[kMaxPhases];
+  Buffer<char> tiles_ih;  // of whole panels; empty: not for matrices.hpp
 };
 
 // Packs what comes from the weights of the panels [first, last) of units; different ones at the same time, if wanted.

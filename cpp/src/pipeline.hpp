@@ -67,9 +67,9 @@ class StreamsBehind {
   void advance(index walked) { walked_.store(walked, std::memory_order_release); }
 
   // For every member, the walker when it has come to `last`: work(stream, begin, end) until `count` streams have taken
-  // in all that stands before `last`.
-  template <class F>
-  void follow(const Team& team, int count, index last, const F& work) {
+  // in all that stands before `last`, multiples of at_once(stream) rows but for the last.
+  template <class R, class F>
+  void follow(const Team& team, int count, const R& at_once, index last, const F& work) {
     const auto look = [&] {  // true: all is done
       bool all = true;
       for (int i = 0; i < count; ++i) {
@@ -80,7 +80,7 @@ class StreamsBehind {
         if (s.taken.exchange(true, std::memory_order_acquire)) continue;
         const index begin = s.done.load(std::memory_order_relaxed), walked = walked_.load(std::memory_order_acquire);
         // fewer rows wait for more to come
-        const index end = walked >= last ? last : begin + (walked - begin) / kPipelineRows * kPipelineRows;
+        const index end = walked >= last ? last : begin + (walked - begin) / at_once(at) * at_once(at);
         if (begin < end) {
           work(at, begin, end);
           s.done.store(end, std::memory_order_release);

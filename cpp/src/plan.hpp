@@ -68,6 +68,20 @@ inline RecurrentPlan plan_recurrent(index batch, index steps, index inputs, inde
   return {shards, false};
 }
 
+// Products that no step waits for may go by kernels for whole matrices, where there are any (matrices.hpp). Those of
+// rows, whose bits must not depend on the batch, by the sizes of the weights and the number of steps; those that add
+// up over rows, by the rows, too.
+constexpr index kMatrixSteps = 16;  // fewer rows do not fill a tile
+
+inline bool worth_matrices(index K, index columns) {
+  constexpr index kLeast = 32, kWeights = 20000;
+  return K >= kLeast && columns >= kLeast && K * columns >= kWeights;
+}
+inline bool worth_matrix_sums(index rows, index steps, index inputs, index columns) {
+  constexpr index kRows = 4, kSum = 1 << 17;
+  return steps >= kMatrixSteps && inputs >= 32 && (rows >= kRows ? inputs * columns >= 16384 : inputs * columns >= kSum);
+}
+
 // How the members of a team share the steps of a shard: each has units of its own, and they meet after each step; or,
 // in a pipeline, one walks through the steps while the others do what no step waits for, the products of x ahead of it
 // and those of the weight gradients behind it. Neither choice changes a result.
@@ -103,11 +117,15 @@ inline TeamPlan plan_team(index rows, double walk, double others, index panels) 
   return near.members > 1 && wanted == Split::automatic ? plan(meeting_time()) : near;
 }
 
-// A pipeline takes so many rows at once, those of a register tile.
-constexpr index kPipelineRows = 12;
+// A pipeline takes so many rows at once: those of a register tile, or of a tile of matrices; what these sum, whose order
+// depends on it, twice as many.
+constexpr index pipeline_rows(bool matrices) { return matrices ? 16 : 12; }
+constexpr index pipeline_sums(bool matrices) { return matrices ? 32 : 12; }
 
 // Steps of which a pipeline makes the products of x at once.
-inline index block_steps(index rows) { return std::max<index>(1, kPipelineRows / std::max<index>(1, rows)); }
+inline index block_steps(index rows, bool matrices) {
+  return std::max<index>(1, pipeline_rows(matrices) / std::max<index>(1, rows));
+}
 
 // What a call would take by itself.
 struct Work {
@@ -140,21 +158,21 @@ inline bool plan_side_by_side(const Work& a, const Work& b) {
 
 // Steps whose input product is computed at once: rows enough for the register tiles, and to pay for reading weights
 // that no cache of a core holds; few enough bytes to stay in cache.
-inline index projected_steps(index rows, size_t bytes_per_row, size_t weight_bytes, index steps) {
-  constexpr size_t kCacheBytes = size_t(256) << 10;
-  const index enough = weight_bytes > (size_t(2) << 20) ? 256 : 48;
+inline index projected_steps(index rows, size_t bytes_per_row, size_t weight_bytes, bool matrices, index steps) {
+  const size_t cache_bytes = size_t(matrices ? 1024 : 256) << 10;  // matrices: where AMX is, the second cache is 2 MB
+  const index enough = matrices || weight_bytes > (size_t(2) << 20) ? 256 : 48;
   rows = std::max<index>(rows, 1);
-  const index by_cache = index(kCacheBytes / std::max<size_t>(1, bytes_per_row * size_t(rows)));
+  const index by_cache = index(cache_bytes / std::max<size_t>(1, bytes_per_row * size_t(rows)));
   return std::max<index>(1, std::min(steps, std::max(by_cache, (enough + rows - 1) / rows)));
 }
 
 // Steps whose gate gradients are turned into weight gradients together: enough rows for a long inner product, few
 // enough bytes to be still in the cache of the core that wrote them. Sums that do not fit a cache are read and
 // written once per chunk: then a chunk is longer.
-inline index chunk_steps(index rows, size_t bytes_per_row, size_t sum_bytes, index steps) {
-  constexpr size_t kCacheBytes = size_t(256) << 10;
-  const index enough = sum_bytes > (size_t(2) << 20) ? 256 : 64;
-  const index by_cache = index(kCacheBytes / std::max<size_t>(1, bytes_per_row * size_t(std::max<index>(rows, 1))));
+inline index chunk_steps(index rows, size_t bytes_per_row, size_t sum_bytes, bool matrices, index steps) {
+  const size_t cache_bytes = size_t(matrices ? 1024 : 256) << 10;
+  const index enough = matrices || sum_bytes > (size_t(2) << 20) ? 256 : 64;
+  const index by_cache = index(cache_bytes / std::max<size_t>(1, bytes_per_row * size_t(std::max<index>(rows, 1))));
   const index by_rows = (enough + rows - 1) / std::max<index>(rows, 1);
   return std::max<index>(1, std::min(steps, std::max(by_cache, by_rows)));
 }

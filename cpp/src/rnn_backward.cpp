@@ -117,6 +117,7 @@ class Backward {
     Team alone;
     Team& walkers = pipelined ? alone : team;
     ChunkRows<T> rows(w, g, shard);
+    MatrixRoom room(w.matrices_dx || w.matrices_dw || w.matrices_dr);
     Trace<T> trace = shard.trace.from(s, 0, shard.rows(), true);
     for (index end = s.steps(); end > 0;) {
       const index begin = (end - 1) / w.chunk * w.chunk;
@@ -134,18 +135,23 @@ class Backward {
       rows.list(trace, begin, end, ring_at(t, s, end - 1));
       if (pipelined) {
         // dx is one stream, and so is each member's share of a weight gradient
-        t.streams->follow(team, 1 + 2 * team.size, rows.last, [&](int stream, index from, index to) {
-          const Gradient of = stream == 0 ? Gradient::input : stream % 2 == 1 ? Gradient::weight_ih : Gradient::weight_hh;
+        const index at_once[] = {pipeline_rows(w.matrices_dx), pipeline_sums(w.matrices_dw), pipeline_sums(w.matrices_dr)};
+        const auto gradient = [](int stream) {
+          return stream == 0 ? Gradient::input : stream % 2 == 1 ? Gradient::weight_ih : Gradient::weight_hh;
+        };
+        const auto rows_at_once = [&](int stream) { return at_once[int(gradient(stream))]; };
+        t.streams->follow(team, 1 + 2 * team.size, rows_at_once, rows.last, [&](int stream, index from, index to) {
+          const Gradient of = gradient(stream);
           const Team share = stream == 0 ? Team() : Team((stream - 1) / 2, team.size);
-          sums.add(of, i, rows, from, to, share);
+          sums.add(of, i, rows, from, to, share, room);
         });
       } else {
         for (Gradient of : {Gradient::input, Gradient::weight_ih, Gradient::weight_hh})
-          sums.add(of, i, rows, rows.first, rows.last, team);
+          sums.add(of, i, rows, rows.first, rows.last, team, room);
       }
       end = begin;
     }
-    sums.finish_shard(i, team);
+    sums.finish_shard(i, team, room);
     if (team.rank > 0) return;
     if (g.h0) initial_gradient(shard, t);
     if (g.c0)

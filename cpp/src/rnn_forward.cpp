@@ -169,7 +169,9 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
   const CellLayout& cell = *w.cell;
   const auto& weights = *packed.state;
   const RecurrentPlan plan = plan_recurrent(w.B, w.T_, w.I, w.H, cell.slots, sizeof(W), training);
-  w.chunked = plan.chunked || !std::is_same_v<T, W>;
+  w.matrices_x = w.T_ >= kMatrixSteps && weights.tiles_ih[0];
+  w.matrices_dx = w.T_ >= kMatrixSteps && w.backward_weights.tiles_ih;
+  w.chunked = plan.chunked || w.matrices_x || !std::is_same_v<T, W>;
   w.operand = in.recurrent_mask || !std::is_same_v<T, W>;
   w.from_zero = !in.h0 && !std::is_same_v<W, Int8>;  // whose product takes back the offset that its sums begin with
   std::vector<Schedule> schedules = make_schedules(w.B, w.T_, in.lengths, in.mask, options.reverse, plan.shards);
@@ -179,8 +181,12 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
     w.total += double(schedule.total());
   }
   if (training) {
+    if (w.kernels->matrices) {
+      w.matrices_dw = worth_matrix_sums(w.rows, w.T_, w.I, cell.gates * w.H);
+      w.matrices_dr = worth_matrix_sums(w.rows, w.T_, w.H, cell.gates * w.H);
+    }
     const size_t gates = size_t(weights.panels() * weights.kernels->lanes * cell.slots) * sizeof(T);
-    w.chunk = chunk_steps(w.rows, gates, gates * size_t(w.I + w.H), w.steps);
+    w.chunk = chunk_steps(w.rows, gates, gates * size_t(w.I + w.H), w.matrices_dr, w.steps);
     w.checkpoint = plan_checkpoint(options.checkpoint, w.chunk, w.steps);
     const double row = double(w.state_stride * (1 + cell.has_c) + w.saved_stride * w.saves(true)) * sizeof(T);
     if (w.total * row < 2.0 * double(packed.bytes())) w.checkpoint = 0;  // which would have to be kept
@@ -275,7 +281,7 @@ index Workspace<T>::hidden() const { return state ? state->H : 0; }
 template <class T>
 size_t Workspace<T>::bytes() const {
   if (!state) return 0;
-  size_t sum = state->backward_weights.ih.bytes() + (state->weights ? state->weights.bytes() : 0);
+  size_t sum = state->backward_weights.ih.bytes() + state->backward_weights.tiles_ih.bytes() + (state->weights ? state->weights.bytes() : 0);
   for (const Buffer<T>& b : state->backward_weights.hh) sum += b.bytes();
   for (const Shard<T>& s : state->shards)
     sum += s.trace.bytes() + s.border_h.bytes() + s.border_c.bytes() + s.recurrent_mask.bytes();

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "amx.hpp"
 #include "dispatch.hpp"
 
 namespace fastrnn {
@@ -26,6 +27,9 @@ extern const ReducedKernels reduced_avx512_vnni;
 #if defined(FASTRNN_HAS_avx512_bf16)
 extern const ReducedKernels reduced_avx512_bf16;
 #endif
+#if defined(FASTRNN_HAS_amx)
+extern const MatrixKernels amx;
+#endif
 
 namespace {
 
@@ -36,12 +40,30 @@ struct Isa {
   bool supported;
 };
 
+#if defined(FASTRNN_HAS_amx)
+// AVX-512's kernels but for the products of matrices.
+const Kernels& kernels_amx() {
+  static const Kernels table = [] {
+    Kernels k = kernels_avx512;
+    k.f32.matrices = &amx;
+    return k;
+  }();
+  return table;
+}
+#endif
+
 const std::vector<Isa>& isas() {
-  static const std::vector<Isa> list = {
 #if defined(FASTRNN_HAS_avx512)
-      {"avx512", &kernels_avx512, &reduced_avx512,
-       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")},
+  static const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                             __builtin_cpu_supports("fma");
+#endif
+  static const std::vector<Isa> list = {
+#if defined(FASTRNN_HAS_amx)
+      {"amx", &kernels_amx(), &reduced_avx512, avx512 && amx_is_usable()},
+#endif
+#if defined(FASTRNN_HAS_avx512)
+      {"avx512", &kernels_avx512, &reduced_avx512, avx512},
 #endif
 #if defined(FASTRNN_HAS_avx2)
       {"avx2", &kernels_avx2, &reduced_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
@@ -122,7 +144,7 @@ const ReducedKernels& reduced_kernels(const std::string& isa) {
 void skip_native(int tables) { skipped.store(tables, std::memory_order_relaxed); }
 
 std::vector<std::string> native_precisions() {
-  const ReducedKernels& kernels = reduced_kernels(current().name);
+  const ReducedKernels& kernels = reduced_kernels(active_table().f32.isa);
   std::vector<std::string> list;
   if (kernels.native_bfloat16) list.push_back("bfloat16");
   if (kernels.native_int8) list.push_back("int8");

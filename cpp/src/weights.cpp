@@ -1,10 +1,12 @@
 #include "weights.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "checks.hpp"
 #include "dispatch.hpp"
+#include "matrices.hpp"
 #include "packing.hpp"
 #include "plan.hpp"
 #include "threads.hpp"
@@ -63,21 +65,32 @@ std::shared_ptr<const typename PackedWeights<T>::State> pack(Cell kind, const Vi
   s->kind = kind;
   // Some panels of a weight are packed in all its forms at once, while its rows are in the second cache.
   std::vector<PackPanels> forms_ih, forms_hh;
-  if (backward) forms_ih.push_back(pack_backward(*s->kernels, weight_ih, cell.x_all, H, backward->ih));
+  std::atomic<bool> finite{true};
+  if (backward) {
+    forms_ih.push_back(pack_backward(*s->kernels, weight_ih, cell.x_all, H, backward->ih));
+    forms_ih.push_back(split_backward(*s->kernels, I, cell.x_all, H, backward->ih, backward->tiles_ih, finite));
+  }
   for (int p = 0; p < cell.phases; ++p) {
     if (backward) forms_hh.push_back(pack_backward(*s->kernels, weight_hh, cell.h_all[p], H, backward->hh[p]));
     forms_ih.push_back(pack_forward(*s->kernels, weight_ih, cell.x[p], s->units, s->weight_ih[p]));
+    if (precision == Precision::full)
+      forms_ih.push_back(
+          split_forward(*s->kernels, I, cell.x[p], s->units, s->weight_ih[p], s->tiles_ih[p], finite));
     forms_hh.push_back(pack_forward(*s->kernels, weight_hh, cell.h[p], s->units, s->weight_hh[p]));
     s->bias[p] = pack_bias(bias_ih, bias_hh, cell, p, s->units);
   }
-  constexpr index kCached = 128 << 10, kMost = 4;
+  constexpr index kCached = 128 << 10, kLeast = 2, kMost = 4;  // an even number: split_backward
   const index values = (I + H) / 2 * cell.gates * s->kernels->lanes;  // of a panel, on average
-  const index at_once = std::clamp<index>(kCached / (values * index(sizeof(T))), 1, kMost);
+  const index at_once = std::clamp<index>(kCached / (values * index(sizeof(T))) / 2 * 2, kLeast, kMost);
   const index panels = s->panels(), groups = (panels + at_once - 1) / at_once;
   for_panels(2 * groups, (backward ? 2 : 1) * values * at_once, [&](index i) {
     const index first = i % groups * at_once;
     for (const PackPanels& form : i < groups ? forms_ih : forms_hh) form(first, std::min(panels, first + at_once));
   });
+  if (!finite) {  // the register tiles know what to do with that
+    for (Buffer<char>& tiles : s->tiles_ih) tiles = Buffer<char>();
+    if (backward) backward->tiles_ih = Buffer<char>();
+  }
   if constexpr (std::is_same_v<T, float>) {
     if (precision != Precision::full) reduce(*s);
   }
@@ -101,7 +114,7 @@ template <class T>
 size_t PackedWeights<T>::bytes() const {
   size_t sum = 0;
   for (int p = 0; p < state->cell->phases; ++p)
-    sum += state->weight_ih[p].bytes() + state->weight_hh[p].bytes() + state->bias[p].bytes() +
+    sum += state->weight_ih[p].bytes() + state->weight_hh[p].bytes() + state->bias[p].bytes() + state->tiles_ih[p].bytes() +
            state->reduced_ih[p].bytes() + state->reduced_hh[p].bytes();
   return sum;
 }

@@ -21,6 +21,7 @@ struct PackedWeights<T>::State {
   Precision precision;
   const ReducedKernels* reduced = nullptr;
   Buffer<T> weight_ih[kMaxPhases], weight_hh[kMaxPhases], bias[kMaxPhases];  // the former two in full precision only
+  Buffer<char> tiles_ih[kMaxPhases];  // of whole panels; empty: not for matrices.hpp
   ReducedWeights reduced_ih[kMaxPhases], reduced_hh[kMaxPhases];             // or these
 
   State(const CellLayout& cell, const KernelTable<T>& kernels, index inputs, index hidden, Precision precision)

@@ -71,6 +71,7 @@ struct Workspace<T>::State {
   index checkpoint = 0;                  // or the states of every so many steps, whole chunks; 0: none
   index chunk = 1;                       // steps whose gate gradients become weight gradients together
   bool pipelined = false;                // forward; see plan_team
+  bool matrices_x = false, matrices_dx = false, matrices_dw = false, matrices_dr = false;  // these: by matrices.hpp
   index state_stride = 0, saved_stride = 0;
   BackwardWeights<T> backward_weights;
   PackedWeights<T> weights;  // with checkpoints: forward's

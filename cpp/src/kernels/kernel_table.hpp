@@ -7,6 +7,7 @@
 #pragma once
 
 #include "fastrnn/types.hpp"
+#include "matrix_product.hpp"
 
 namespace fastrnn {
 
@@ -254,6 +255,7 @@ struct KernelTable {
   void (*rmsprop)(index n, T* p, const T* g, T* sq, T* mom, T* avg, T rate, T rho, T momentum, T eps, T decay);
   void (*sgd)(index n, T* p, const T* g, T* velocity, T rate, T momentum, bool nesterov, T decay);
   double (*multiply_adds)(index iterations, T* sink);            // rounds in registers (peak.hpp); sink: kSinkVectors*L
+  const MatrixKernels* matrices;  // null: gemm and outer are the fastest there is (and always for double)
 };
 
 // Steps whose products read fewer bits. An instruction set has one such table, and more of them, from further objects,

@@ -49,6 +49,7 @@ constexpr KernelTable<T> table() {
       rmsprop<T>,
       sgd<T>,
       multiply_adds<T>,
+      nullptr,
   };
 }
 
