@@ -12,9 +12,14 @@ namespace {
 template <class T, int MR, int NP>
 FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* a, index a_stride, const T* b, index panel_stride,
                                     const index* segment, const index* length, index segments, const T* ahead) {
+  // worth it where all the rows' weights do not stay in the first cache
+  const bool far = NP * panel_stride * index(sizeof(T)) > kFirstCache;
   for (index i = 0; i < segments; ++i) {
     StridedRows<T, MR> run(a + segment[i], a_stride);
-    accumulate<T, MR, NP, 1, Slots<0>>(acc, run, b, panel_stride, length[i], ahead);
+    if (far)
+      accumulate<T, MR, NP, 1, Slots<0>, true>(acc, run, b, panel_stride, length[i], ahead);
+    else
+      accumulate<T, MR, NP, 1, Slots<0>>(acc, run, b, panel_stride, length[i], ahead);
     b += length[i] * kLanes<T>;
     ahead += length[i] * kLanes<T>;
   }

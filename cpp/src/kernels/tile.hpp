@@ -63,10 +63,12 @@ struct Panels {
 // Tiles of few rows read weights as fast as they come; there is nothing to gain from looking ahead.
 template <int MR>
 constexpr bool kFetchesAhead = MR >= 4;
+constexpr int kLaterStep = 12;
 
 // acc[m][n*S + Map(c)] += sum over k of a[m][k] * w[n*panel_stride + (k*count + c)*L], k in words; leaves `a` at K.
-// A line of `ahead` is fetched with each k (next_panels).
-template <class W, int MR, int NP, int S, class Map, class Rows>
+// A line of `ahead` is fetched with each k (next_panels); kFar: and the weights of a later one, from the second cache to
+// the first.
+template <class W, int MR, int NP, int S, class Map, bool kFar = false, class Rows>
 FASTRNN_INLINE void accumulate(typename Product<W>::Sum (&acc)[MR][NP * S], Rows& a, const Word<W>* w,
                                index panel_stride, index K, const Word<W>* ahead) {
   using Kind = Product<W>;
@@ -90,6 +92,11 @@ FASTRNN_INLINE void accumulate(typename Product<W>::Sum (&acc)[MR][NP * S], Rows
       }
     }
     if (kFetchesAhead<MR>) prefetch(ahead + k * L);
+    if (kFetchesAhead<MR> && kFar)
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n)
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c) prefetch<kIntoFirstCache>(w + n * panel_stride + (kLaterStep * C + c) * L);
     a.advance(1);
     w += C * L;
   }
