@@ -210,6 +210,10 @@ struct SumTile {
   }
 };
 
+FASTRNN_INLINE void fetch_tile(const float* c, index stride, index rows) {
+  for (index r = 0; r < rows; ++r) prefetch(c + r * stride);
+}
+
 #define FASTRNN_LOAD_SUM(tile, sum)                                 \
   if ((sum).add)                                                    \
     _tile_loadd(tile, (sum).place(), (sum).bytes());                \
@@ -219,8 +223,8 @@ struct SumTile {
     _tile_zero(tile)
 
 template <int MA, int NB>
-FASTRNN_NOINLINE void sum_tiles(SumTile (&sum)[2][2], const char* a, index next_a, const char* b, index next_b, index steps,
-                                char* unread) {
+FASTRNN_NOINLINE void sum_tiles(SumTile (&sum)[2][2], const char* a, index next_a, const char* b, index next_b,
+                                index steps, char* unread) {
   for (int m = 0; m < MA; ++m)
     for (int n = 0; n < NB; ++n) sum[m][n].prepare();
   FASTRNN_LOAD_SUM(0, sum[0][0]);
@@ -267,11 +271,17 @@ static void matrix_product(const MatrixProduct& p, void* room) {
         for (index m = 0; m < tiles; m += 2) {
           const int high = tiles - m < 2 ? 1 : 2;
           SumTile sum[2][2];
+          const auto place = [&](index m, int n) {
+            const index tile = row / kSide + m;
+            return p.c + (p.c_block ? p.c_block[tile] : tile * kSide * p.c_stride) + p.c_column[v + n];
+          };
+          for (int i = 0; i < 2 && p.add; ++i)  // sums may come from far: the next ones are fetched meanwhile
+            for (int n = 0; n < wide && m + 2 + i < tiles; ++n)
+              fetch_tile(place(m + 2 + i, n), p.c_stride, rows_of(m + 2 + i));
           for (int i = 0; i < high; ++i)
             for (int n = 0; n < wide; ++n) {
-              const index tile = row / kSide + m + i;
               SumTile& s = sum[i][n];
-              s.c = p.c + (p.c_block ? p.c_block[tile] : tile * kSide * p.c_stride) + p.c_column[v + n];
+              s.c = place(m + i, n);
               s.stride = p.c_stride;
               s.rows = rows_of(m + i);
               s.start = p.start ? p.start + p.start_column[v + n] : nullptr;
