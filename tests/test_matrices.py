@@ -1,5 +1,5 @@
 """Layers large enough for kernels of whole matrices (AMX), where there are any: as exact as the others, the same bits
-for a row alone and for any number of threads, infinities as everywhere else. Every instruction set takes these tests."""
+for a row alone and for any number of threads, infinities as everywhere else. Every instruction set takes them."""
 
 from __future__ import annotations
 
