@@ -109,6 +109,29 @@ def test_row_alone_equals_row_in_batch(cell: str, I: int, H: int, rows: int, isa
 
 
 @each_isa
+@pytest.mark.parametrize("T", [1, 9, 40])
+@pytest.mark.parametrize(("I", "H"), SIZES)
+@each_cell
+def test_row_at_its_own_length_and_from_tokens(cell: str, I: int, H: int, T: int, isa: str) -> None:
+    """The outputs are those of the padded batch, of tokens and of a table of projected tokens, to the bit."""
+    rng = np.random.default_rng(T)
+    case = make(cell, 6, 40, I, H, lengths=np.array([T, 40, 3, 20, 40, 17]))
+    ids, embedding = rng.integers(0, 50, (6, 40)), rng.normal(size=(50, I)).astype(np.float32)
+    case = case.with_arrays(x=embedding[ids])
+    with core(isa, 2):
+        padded = output(F, case)
+        alone = output(F, take_rows(case.with_options(lengths=None), slice(0, 1), slice(0, T)))
+        tokens = output(F, case.with_arrays(x=F.token_index(ids, 50)).with_options(embedding=embedding))
+        name, _, fixed = CELLS[cell]
+        arrays = {n: case.arrays[n] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        table = F.pack_weights(name, **arrays, **fixed).project(embedding)
+        states = {n: case.arrays[n] for n in ("h0", "c0") if n in case.arrays}
+        projected = getattr(F, name)(ids, table, **states, **case.options)[0]
+    assert alone.tobytes() == padded[:1, :T].tobytes()
+    assert tokens.tobytes() == projected.tobytes() == padded.tobytes()
+
+
+@each_isa
 @pytest.mark.parametrize("way", SPLITS)
 @pytest.mark.parametrize("B", [1, 5, 33])
 @each_cell

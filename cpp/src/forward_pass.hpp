@@ -227,55 +227,12 @@ class ForwardPass {
       step.projected = scratch.start[p].data() + first * step.projected_row;
       if constexpr (std::is_same_v<X, float>) {
         if (w.matrices_x && weights.tiles_ih[p]) {
-          project_by_matrices(p, step, begin - origin < chunk, room);
+          project_by_matrices(weights, p, step, begin - origin < chunk, room);
           continue;
         }
       }
       weights.run(p, step);
     }
-  }
-  // The same; what x has no part in stays as the first chunk has left it.
-  void project_by_matrices(int p, ForwardStep<float> step, bool first_chunk, MatrixRoom& room) const {
-    const Side& side = w.cell->x[p];
-    const index L = w.kernels->lanes, last = weights.units.folded() < 0 ? step.last_panel : weights.units.folded();
-    const index slots = w.cell->accumulators[p];
-    std::vector<index> c_column, start_column;
-    for (index panel = step.first_panel; panel < std::min(last, step.last_panel); ++panel)
-      for (int slot = 0, c = 0; slot < slots; ++slot) {
-        const index to = panel * step.projected_panel + slot * L, start = panel * step.start_panel + slot * L;
-        if (c < side.count && side.slot[c] == slot) {
-          ++c;
-          c_column.push_back(to);
-          start_column.push_back(start);
-        } else {
-          for (index r = 0; first_chunk && r < step.rows; ++r)
-            std::copy_n(step.start + start, L, step.projected + r * step.projected_row + to);
-        }
-      }
-    MatrixProduct m{};
-    m.rows = step.rows;
-    m.K = w.I;
-    m.columns = index(c_column.size());
-    m.a = step.x;
-    m.a_offset = step.x_offset;
-    m.b_tiles = weights.tiles_ih[p].data() + size_t(step.first_panel * side.count) * matrix_tiles(w.I);
-    m.c = step.projected;
-    m.c_stride = step.projected_row;
-    m.c_column = c_column.data();
-    m.start = step.start;
-    m.start_column = start_column.data();
-    const index rows = step.rows;
-    if (last < step.last_panel) {  // a folded panel is another kernel's
-      ForwardStep<float> folded = step;
-      folded.first_panel = last;
-      weights.run(p, folded);
-    }
-    if (m.columns == 0 || rows == 0) return;
-    step.last_panel = std::min(last, step.last_panel);
-    const bool* const special = room.run_checked(*w.kernels->matrices, m);
-    step.rows = 1;
-    for (index r = 0; r < rows; ++r, ++step.x_offset, step.projected += step.projected_row)
-      if (special[r]) weights.run(p, step);
   }
   // Of the rows of step s, the first, in the buffers of its chunk.
   index row_of_chunk(const Schedule& schedule, index origin, index s) const {

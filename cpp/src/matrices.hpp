@@ -1,7 +1,7 @@
 // Products of whole matrices, by the instruction set's kernels for these where it has them (KernelTable::matrices).
 //
 // They add in another order than the register tiles of a step, so which of them makes a product of rows depends on the
-// sizes of a layer and on the number of steps, never on the rows of a batch: a row alone gives the same bits.
+// sizes of the weights alone: a row gives the same bits in any batch, at any length and from a table.
 #pragma once
 
 #include <algorithm>

@@ -69,17 +69,15 @@ inline RecurrentPlan plan_recurrent(index batch, index steps, index inputs, inde
 }
 
 // Products that no step waits for may go by kernels for whole matrices, where there are any (matrices.hpp). Those of
-// rows, whose bits must not depend on the batch, by the sizes of the weights and the number of steps; those that add
-// up over rows, by the rows, too.
-constexpr index kMatrixSteps = 16;  // fewer rows do not fill a tile
-
+// rows, whose bits must depend on nothing else, by the sizes of the weights; those that add up over rows, by the rows,
+// too.
 inline bool worth_matrices(index K, index columns) {
   constexpr index kLeast = 32, kWeights = 20000;
   return K >= kLeast && columns >= kLeast && K * columns >= kWeights;
 }
 inline bool worth_matrix_sums(index rows, index steps, index inputs, index columns) {
-  constexpr index kRows = 4, kSum = 1 << 17;
-  return steps >= kMatrixSteps && inputs >= 32 && (rows >= kRows ? inputs * columns >= 16384 : inputs * columns >= kSum);
+  constexpr index kSteps = 16, kRows = 4, kSum = 1 << 17;
+  return steps >= kSteps && inputs >= 32 && (rows >= kRows ? inputs * columns >= 16384 : inputs * columns >= kSum);
 }
 
 // How the members of a team share the steps of a shard: each has units of its own, and they meet after each step; or,

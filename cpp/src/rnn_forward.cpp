@@ -169,8 +169,8 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
   const CellLayout& cell = *w.cell;
   const auto& weights = *packed.state;
   const RecurrentPlan plan = plan_recurrent(w.B, w.T_, w.I, w.H, cell.slots, sizeof(W), training);
-  w.matrices_x = w.T_ >= kMatrixSteps && weights.tiles_ih[0];
-  w.matrices_dx = w.T_ >= kMatrixSteps && w.backward_weights.tiles_ih;
+  w.matrices_x = bool(weights.tiles_ih[0]);
+  w.matrices_dx = bool(w.backward_weights.tiles_ih);
   w.chunked = plan.chunked || w.matrices_x || !std::is_same_v<T, W>;
   w.operand = in.recurrent_mask || !std::is_same_v<T, W>;
   w.from_zero = !in.h0 && !std::is_same_v<W, Int8>;  // whose product takes back the offset that its sums begin with

@@ -119,6 +119,50 @@ size_t PackedWeights<T>::bytes() const {
   return sum;
 }
 
+void project_by_matrices(const PackedWeights<float>::State& w, int p, ForwardStep<float> step, bool fresh,
+                       MatrixRoom& room) {
+  const Side& side = w.cell->x[p];
+  const index L = w.kernels->lanes, last = w.units.folded() < 0 ? step.last_panel : w.units.folded();
+  const index slots = w.cell->accumulators[p];
+  std::vector<index> c_column, start_column;
+  for (index panel = step.first_panel; panel < std::min(last, step.last_panel); ++panel)
+    for (int slot = 0, c = 0; slot < slots; ++slot) {
+      const index to = panel * step.projected_panel + slot * L, start = panel * step.start_panel + slot * L;
+      if (c < side.count && side.slot[c] == slot) {
+        ++c;
+        c_column.push_back(to);
+        start_column.push_back(start);
+      } else {
+        for (index r = 0; fresh && r < step.rows; ++r)
+          std::copy_n(step.start + start, L, step.projected + r * step.projected_row + to);
+      }
+    }
+  MatrixProduct m{};
+  m.rows = step.rows;
+  m.K = w.inputs;
+  m.columns = index(c_column.size());
+  m.a = step.x;
+  m.a_offset = step.x_offset;
+  m.b_tiles = w.tiles_ih[p].data() + size_t(step.first_panel * side.count) * matrix_tiles(w.inputs);
+  m.c = step.projected;
+  m.c_stride = step.projected_row;
+  m.c_column = c_column.data();
+  m.start = step.start;
+  m.start_column = start_column.data();
+  const index rows = step.rows;
+  if (last < step.last_panel) {  // a folded panel is another kernel's
+    ForwardStep<float> folded = step;
+    folded.first_panel = last;
+    w.run(p, folded);
+  }
+  if (m.columns == 0 || rows == 0) return;
+  step.last_panel = std::min(last, step.last_panel);
+  const bool* const special = room.run_checked(*w.kernels->matrices, m);
+  step.rows = 1;
+  for (index r = 0; r < rows; ++r, ++step.x_offset, step.projected += step.projected_row)
+    if (special[r]) w.run(p, step);
+}
+
 namespace {
 
 // The products of a phase with `count` rows of an embedding: those of these tokens, or the first ones.
@@ -131,6 +175,7 @@ void project_rows(const typename PackedWeights<T>::State& w, const View<const T>
   const int threads = plan_threads(flops, std::max<index>(blocks, 1));
   std::vector<InputRows<T, X>> copies;
   for (int i = 0; i < threads; ++i) copies.emplace_back(kBlock, w.inputs);
+  const bool matrices = std::is_same_v<X, float> && w.tiles_ih[phase];
   run_tasks(threads, blocks, [&](int thread, index block) {
     index at[kBlock];
     ForwardStep<T, X> step{};
@@ -151,6 +196,12 @@ void project_rows(const typename PackedWeights<T>::State& w, const View<const T>
     step.projected = projected + first * row;
     step.projected_row = row;
     step.projected_panel = panel;
+    if constexpr (std::is_same_v<X, float>) {
+      if (matrices) {
+        MatrixRoom room(true);
+        return project_by_matrices(w, phase, step, true, room);
+      }
+    }
     w.run(phase, step);
   });
 }

@@ -5,6 +5,7 @@
 
 #include "cell_layout.hpp"
 #include "fastrnn/rnn.hpp"
+#include "matrices.hpp"
 #include "memory.hpp"
 #include "reduced.hpp"
 #include "workspace.hpp"
@@ -84,6 +85,11 @@ class InputRows {
   index inputs_ = 0, stride_ = 0;
   Buffer<X> copy_;
 };
+
+// What weights.run(p, step) leaves of a projection, where there are tiles of phase p. Slots that x has no part in are
+// made if `fresh`; otherwise an earlier call has left them in the same place.
+void project_by_matrices(const PackedWeights<float>::State& weights, int p, ForwardStep<float> step, bool fresh,
+                         MatrixRoom& room);
 
 template <class T>
 struct ProjectionTable<T>::State {

@@ -227,6 +227,7 @@ FASTRNN_NOINLINE void sum_tiles(SumTile (&sum)[2][2], const char* a, index next_
                                 index steps, char* unread) {
   for (int m = 0; m < MA; ++m)
     for (int n = 0; n < NB; ++n) sum[m][n].prepare();
+  __asm__ volatile("" : : : "memory");  // nor does it see what a tile is loaded from
   FASTRNN_LOAD_SUM(0, sum[0][0]);
   if constexpr (NB > 1) { FASTRNN_LOAD_SUM(1, sum[0][1]); }
   if constexpr (MA > 1) { FASTRNN_LOAD_SUM(2, sum[1][0]); }
@@ -246,6 +247,7 @@ static void matrix_product(const MatrixProduct& p, void* room) {
     config.rows[i] = uint8_t(kSide);
     config.bytes_of_row[i] = 64;
   }
+  __asm__ volatile("" : : "r"(&config) : "memory");  // GCC before 12.4 sees only the first bytes of it read
   _tile_loadconfig(&config);
   char* const unread = static_cast<char*>(room);
   char* const a = unread + kTile;
