@@ -63,7 +63,7 @@ def output(implementation: Any, case: Case) -> Any:
 @pytest.mark.parametrize(("I", "H"), SIZES)
 @each_cell
 def test_as_exact_as_multiply_adds(cell: str, I: int, H: int) -> None:
-    """A product left out of the six would show: the next largest is 2^-16 of a term, 100 times a rounding."""
+    """A product left out of the six would show: the smallest are 2^-16 of a term, 256 times a rounding."""
     case = make(cell, 5, 40, I, H)
     exact = run(F, case.astype(np.float64))
     errors = {}
