@@ -21,18 +21,20 @@ void pack_panel(const KernelTable<T>& kernels, const T* data, index stride_k, in
 
 template <class T>
 PackPanels pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side,
-                       const UnitPanels& panels, Buffer<T>& packed) {
-  const index K = weight.shape[1], C = side.count, size = K * C * panels.lanes;
+                       const UnitPanels& panels, bool halved, Buffer<T>& packed) {
+  const index K = weight.shape[1], C = side.count, size = K * C * panels.lanes, half = halved && C == 4 ? 2 : C;
   packed = Buffer<T>(size_t(std::max<index>(panels.count() * size, 1)));
   return [=, &kernels, &side, to = packed.data()](index first, index last) {
     for (index p = first; p < last; ++p) {
       T* const panel = to + p * size;
-      const index row = panels.vectors(p, side.count) * panels.lanes;
-      if (p == panels.folded()) std::fill_n(panel, K * row, T(0));  // slots that are not of this side
-      for (int c = 0; c < C; ++c)
+      const bool folded = p == panels.folded();
+      const index row = (folded ? panels.vectors(p, side.count) : half) * panels.lanes;
+      if (folded) std::fill_n(panel, K * row, T(0));  // slots that are not of this side
+      for (int c = 0; c < C; ++c) {
+        T* const slot = panel + (folded ? panels.packed_slot(p, side, c) : c / half * K * row + c % half * panels.lanes);
         pack_panel(kernels, weight.data + (side.gate[c] * panels.hidden + p * panels.lanes) * weight.stride[0],
-                   weight.stride[1], weight.stride[0], K, panels.units(p), panel + panels.packed_slot(p, side, c), row,
-                   panels.slot_stride(p));
+                   weight.stride[1], weight.stride[0], K, panels.units(p), slot, row, panels.slot_stride(p));
+      }
     }
   };
 }
@@ -117,7 +119,7 @@ void unpack_gradient(const KernelTable<T>& kernels, T* sums, index shards, index
 }
 
 #define FASTRNN_INSTANTIATE(T)                                                                                      \
-  template PackPanels pack_forward(const KernelTable<T>&, const View<const T>&, const Side&, const UnitPanels&,       \
+  template PackPanels pack_forward(const KernelTable<T>&, const View<const T>&, const Side&, const UnitPanels&, bool, \
                                   Buffer<T>&);                                                                      \
   template Buffer<T> pack_bias(const View<const T>&, const View<const T>&, const CellLayout&, int, const UnitPanels&); \
   template PackPanels pack_backward(const KernelTable<T>&, const View<const T>&, const Side&, index, Buffer<T>&);     \

@@ -66,10 +66,11 @@ struct BackwardWeights {
 // What it was made of, but for `weight` and `panels`, has to stay where it is.
 using PackPanels = std::function<void(index first, index last)>;
 
-// (G*H, K) -> `packed` (P, K, side.count, L): the forward operand.
+// (G*H, K) -> `packed` (P, K, side.count, L): the forward operand. `halved`: four slots as (P, 2, K, 2, L), but for a
+// folded panel.
 template <class T>
 PackPanels pack_forward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side,
-                       const UnitPanels& panels, Buffer<T>& packed);
+                       const UnitPanels& panels, bool halved, Buffer<T>& packed);
 
 // (G*H, N) -> `packed` (N/L, K, L) with K over (panel, slot of the side, unit), a narrow panel last: the operand that
 // takes gate gradients back.

@@ -66,17 +66,18 @@ std::shared_ptr<const typename PackedWeights<T>::State> pack(Cell kind, const Vi
   // Some panels of a weight are packed in all its forms at once, while its rows are in the second cache.
   std::vector<PackPanels> forms_ih, forms_hh;
   std::atomic<bool> finite{true};
+  const bool halved = s->kernels->halved && precision == Precision::full;
   if (backward) {
     forms_ih.push_back(pack_backward(*s->kernels, weight_ih, cell.x_all, H, backward->ih));
     forms_ih.push_back(split_backward(*s->kernels, I, cell.x_all, H, backward->ih, backward->tiles_ih, finite));
   }
   for (int p = 0; p < cell.phases; ++p) {
     if (backward) forms_hh.push_back(pack_backward(*s->kernels, weight_hh, cell.h_all[p], H, backward->hh[p]));
-    forms_ih.push_back(pack_forward(*s->kernels, weight_ih, cell.x[p], s->units, s->weight_ih[p]));
+    forms_ih.push_back(pack_forward(*s->kernels, weight_ih, cell.x[p], s->units, halved, s->weight_ih[p]));
     if (precision == Precision::full)
       forms_ih.push_back(
           split_forward(*s->kernels, I, cell.x[p], s->units, s->weight_ih[p], s->tiles_ih[p], finite));
-    forms_hh.push_back(pack_forward(*s->kernels, weight_hh, cell.h[p], s->units, s->weight_hh[p]));
+    forms_hh.push_back(pack_forward(*s->kernels, weight_hh, cell.h[p], s->units, halved, s->weight_hh[p]));
     s->bias[p] = pack_bias(bias_ih, bias_hh, cell, p, s->units);
   }
   constexpr index kCached = 128 << 10, kLeast = 2, kMost = 4;  // an even number: split_backward

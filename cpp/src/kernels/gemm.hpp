@@ -17,11 +17,11 @@ FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* a, index a_s
   for (index i = 0; i < segments; ++i) {
     StridedRows<T, MR> run(a + segment[i], a_stride);
     if (far)
-      accumulate<T, MR, NP, 1, Slots<0>, true>(acc, run, b, panel_stride, length[i], ahead);
+      accumulate<T, MR, NP, 1, 1, true>(acc, run, b, panel_stride, length[i], ahead);
     else
-      accumulate<T, MR, NP, 1, Slots<0>>(acc, run, b, panel_stride, length[i], ahead);
+      accumulate<T, MR, NP, 1, 1>(acc, run, b, panel_stride, length[i], ahead);
     b += length[i] * kLanes<T>;
-    ahead += length[i] * kLanes<T>;
+    ahead += length[i] * kLine<T>;
   }
 }
 
@@ -90,7 +90,7 @@ struct GemmTile {
         for (int n = 0; n < NP; ++n) prefetch<kIntoFirstCache>(g.c + g.c_offset[row + m] + (panel + n) * L);
     accumulate_runs<T, MR, NP>(acc, g.a + row * g.a_stride, g.a_stride, g.b + panel * panel_stride, panel_stride,
                                g.segment, g.segment_length, g.segments,
-                               next_panels<MR, NP>(g.b, panel_stride, panel_stride / L, panels, row, panel));
+                               next_panels<NP>(g.b, panel_stride, panel_stride / L, panels, row / MR, panel));
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -116,13 +116,39 @@ static void gemm(const Gemm<T>& g) {
                });
 }
 
+// Rows of C that a tile of `outer` takes where so many are left.
+constexpr index outer_rows(index left) {
+  constexpr index kMost = kManyRegisters ? 12 : 6;
+  return left >= kMost ? kMost : kManyRegisters && left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+// A block of rows of A, copied strip by strip: what one tile reads stands side by side.
+template <class T>
+struct Strips {
+  static constexpr index kRows = 256, kWide = 192 / index(sizeof(T)), L = kLanes<T>;  // kWide: a multiple of every tile
+  T values[(kRows + L) * kWide];
+
+  // A vector is copied at a time: behind each strip is room for what the last one brings along.
+  static constexpr index at(index first) { return first * (kRows + L); }
+  void copy(const T* row, index r, index wide) {
+    for (index first = 0, width; first < wide; first += width) {
+      width = outer_rows(wide - first);
+      T* to = values + at(first) + r * width;
+      for (index i = 0; i < width; i += L) {
+        const index left = wide - first - i;
+        store<T>(to + i, left >= L ? load<T>(row + first + i) : load_first<T>(row + first + i, left));
+      }
+    }
+  }
+};
+
 // C += A^T.D, or C = A^T.D: a tile of MR rows of C (a range of j) times NV vectors stays in registers while a block of
 // rows passes by.
 template <class T>
 struct OuterTile {
   const Outer<T>& o;
-  const T* a;  // the block: row r at a + r*a_stride
-  index a_stride, rows, first_j, wide;
+  const Strips<T>& a;
+  index rows, first_j, wide;
   const T* later;         // what is copied next stands at later + later_at[r], and is fetched meanwhile
   const index* later_at;  // null: nothing is
 
@@ -144,7 +170,7 @@ struct OuterTile {
     for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) acc[m][v] = o.fresh ? Vec<T>{} : load<T>(c + m * o.c_stride + v * L);
-    const T* ar = a + row;
+    const T* ar = a.values + Strips<T>::at(row);
     // each tile of the first columns fetches a line of each row that is copied next
     const index line = row / MR * (64 / index(sizeof(T)));
     const T* fetched = later + line;
@@ -160,7 +186,7 @@ struct OuterTile {
 #pragma GCC unroll 16
         for (int v = 0; v < NV; ++v) acc[m][v] += am * dv[v];
       }
-      ar += a_stride;
+      ar += MR;
     }
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -170,11 +196,11 @@ struct OuterTile {
 };
 
 // Blocks of rows and of j: the rows of A, which stand anywhere, are copied side by side, and what a column of tiles
-// reads stays in the first cache.
+// reads of D stays in the first cache.
 template <class T>
 static void outer(const Outer<T>& o) {
-  constexpr index kRows = 256, kWide = 192 / index(sizeof(T)), L = kLanes<T>;  // kWide: a multiple of every tile
-  T block[kRows * kWide + L];
+  constexpr index kRows = Strips<T>::kRows, kWide = Strips<T>::kWide;
+  Strips<T> strips;
   Outer<T> part = o;
   for (index first = 0; first < o.rows; first += kRows) {
     const index rows = o.rows - first < kRows ? o.rows - first : kRows;
@@ -183,15 +209,11 @@ static void outer(const Outer<T>& o) {
     part.fresh = o.fresh && first == 0;
     for (index j = o.first; j < o.last; j += kWide) {
       const index wide = o.last - j < kWide ? o.last - j : kWide;
-      for (index r = 0; r < rows; ++r) {
-        const T* a = o.a + (o.a_offset ? o.a_offset[first + r] : (first + r) * o.a_stride) + j;
-        index i = 0;
-        for (; i + L <= wide; i += L) store<T>(block + r * kWide + i, load<T>(a + i));
-        if (i < wide) store<T>(block + r * kWide + i, load_first<T>(a + i, wide - i));
-      }
+      for (index r = 0; r < rows; ++r)
+        strips.copy(o.a + (o.a_offset ? o.a_offset[first + r] : (first + r) * o.a_stride) + j, r, wide);
       // the next block: these rows further on, or the next rows if there are as many
       const bool further = j + kWide < o.last, known = o.a_offset && (further || first + 2 * kRows <= o.rows);
-      const OuterTile<T> tile{part, block, kWide, rows, j, wide, o.a + (further ? j + kWide : o.first),
+      const OuterTile<T> tile{part, strips, rows, j, wide, o.a + (further ? j + kWide : o.first),
                               known ? o.a_offset + first + (further ? 0 : kRows) : nullptr};
       const Panels columns{0, o.columns, false};
       index row = 0;

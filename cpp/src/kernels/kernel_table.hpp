@@ -73,8 +73,8 @@ struct ForwardStep {
   const W* x;            // row r: x + x_offset[r], `inputs` values
   const index* x_offset;
   index x_ahead, y_ahead;  // from this step's rows to those of the next step, which are fetched meanwhile
-  const Word<W>* weight_ih;  // packed (P, words of I, slots of x, L)
-  const Word<W>* weight_hh;  // packed (P, words of H, slots of h, L)
+  const Word<W>* weight_ih;  // packed (P, words of I, slots of x, L), or in halves (KernelTable::halved)
+  const Word<W>* weight_hh;  // packed (P, words of H, slots of h, L), likewise
   const T* start;      // row r, panel p: start + start_offset[r] + p*start_panel, (slots, L)
   const index* start_offset;  // null: the same for all rows
   index start_panel;
@@ -222,6 +222,7 @@ template <class T>
 struct KernelTable {
   const char* isa;
   int lanes;
+  bool halved;  // forward weights of four slots are packed in two halves: (P, 2, K, 2, L)
   void (*forward[kCells][kMaxPhases])(const ForwardStep<T>&);
   void (*backward[kCells][kMaxPhases])(const BackwardStep<T>&);
   StreamKernel<T> (*stream)(Cell cell, const StreamCell<T>&);  // for the sizes and activations of this one

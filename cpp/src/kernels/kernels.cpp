@@ -20,6 +20,7 @@ constexpr KernelTable<T> table() {
   return {
       FASTRNN_STRING(FASTRNN_ISA_NAME),
       kLanes<T>,
+      kHalved,
       {{forward_step<T, T, RnnCell<T>, true>, nullptr},
        {forward_step<T, T, LstmCell<T>, true>, nullptr},
        {forward_step<T, T, GruCell<T>, true>, nullptr},

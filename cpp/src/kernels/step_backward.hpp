@@ -128,8 +128,8 @@ struct BackwardTile {
       accumulate_runs<T, MR, NP>(acc, s.next + (s.first_row + row) * gates_stride, gates_stride,
                                  s.weight_hh_t + panel * panel_stride, panel_stride, s.segment, s.segment_length,
                                  s.segments,
-                                 next_panels<MR, NP>(s.weight_hh_t, panel_stride, panel_stride / kLanes<T>, panels, row,
-                                                     panel));
+                                 next_panels<NP>(s.weight_hh_t, panel_stride, panel_stride / kLanes<T>, panels,
+                                                 row / MR, panel));
     }
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16

@@ -114,6 +114,8 @@ struct Folded {
 };
 
 // Q: accumulators and sides of the panels that this tile computes, P: those of the panels before them.
+constexpr int kSums = kManyRegisters ? 24 : 12;  // that stay in registers: a tile with more takes half of them first
+
 template <class T, class W, class P, class Q, bool kFirstPhase>
 struct ForwardTile {
   const ForwardStep<T, W>& s;
@@ -122,32 +124,27 @@ struct ForwardTile {
 
   template <int MR, int NP>
   FASTRNN_ALWAYS void run(index row, index panel) const {
-    constexpr int S = Q::slots;
-    Vec<T> acc[MR][NP * S];
-    if constexpr (Product<W>::exact)
-      add_scaled<MR, NP>(acc, row, panel);
-    else
-      add_products<MR, NP>(acc, row, panel);
     Vec<T> out[MR * NP * S];
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m)
-#pragma GCC unroll 16
-      for (int i = 0; i < NP * S; ++i) out[m * NP * S + i] = acc[m][i];
+    if constexpr (Product<W>::exact) {
+      add_scaled<MR, NP>(out, row, panel);
+    } else {
+      constexpr int U = MR * NP * C <= kSums ? C : G;
+      add_products<MR, NP, 0, U>(out, row, panel);
+      if constexpr (U < C) add_products<MR, NP, U, C - U>(out, row, panel);
+    }
     finish(s, out, MR, NP, row, panel);
   }
 
  private:
-  template <int MR, int NP>
-  FASTRNN_ALWAYS void begin(Vec<T> (&acc)[MR][NP * Q::slots], index row, index panel) const {
-    constexpr int L = kLanes<T>, S = Q::slots;
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m) {
-      const T* start = s.start + (s.start_offset ? s.start_offset[row + m] : 0) + panel * s.start_panel;
-#pragma GCC unroll 16
-      for (int n = 0; n < NP; ++n)
-#pragma GCC unroll 4
-        for (int i = 0; i < S; ++i) acc[m][n * S + i] = load<T>(start + n * s.start_panel + i * L);
-    }
+  using X = typename Q::X;
+  using H = typename Q::H;
+  static constexpr int L = kLanes<T>, S = Q::slots, C = H::count;
+  static constexpr int G = kHalved && C == 4 && std::is_same_v<T, W> ? 2 : C;  // of the vectors of a k, those side by side
+  static_assert(X::count == C, "a vector of the input product for each of the recurrent product");
+
+  // What the sums of a slot begin with.
+  FASTRNN_ALWAYS Vec<T> begin(index row, index panel, int slot) const {
+    return load<T>(s.start + (s.start_offset ? s.start_offset[row] : 0) + panel * s.start_panel + slot * L);
   }
 
   template <int MR>
@@ -156,33 +153,55 @@ struct ForwardTile {
     return {reinterpret_cast<const Word<W>*>(first), s.state_stride / kPerWord<W>};
   }
 
-  // Sums of floats go on from the start.
-  template <int MR, int NP>
-  FASTRNN_ALWAYS void add_products(Vec<T> (&acc)[MR][NP * Q::slots], index row, index panel) const {
-    constexpr int L = kLanes<T>, S = Q::slots;
-    begin<MR, NP>(acc, row, panel);
+  // Sums of floats go on from the start: those of the vectors [F, F + U) of C.
+  template <int MR, int NP, int F, int U>
+  FASTRNN_ALWAYS void add_products(Vec<T> (&out)[MR * NP * S], index row, index panel) const {
+    const index turn = C / U * (row / MR) + F / U;
+    Vec<T> acc[MR][NP * U];
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n)
+#pragma GCC unroll 4
+        for (int u = 0; u < U; ++u) acc[m][n * U + u] = begin(row + m, panel + n, X::at(F + u));
     if (s.inputs > 0) {
       ScatteredRows<Word<W>, MR> x;
       for (int m = 0; m < MR; ++m) x.row[m] = reinterpret_cast<const Word<W>*>(s.x + s.x_offset[row + m]);
-      if (panel == s.first_panel)
+      if (F == 0 && panel == s.first_panel)
         for (int m = 0; m < MR; ++m)
           for (index i = 0; i < s.inputs; i += L * kPerWord<W>) prefetch(s.x + s.x_offset[row + m] + s.x_ahead + i);
       const index length = words<W>(s.inputs), x_panel = length * P::X::count * L;
-      accumulate<W, MR, NP, S, typename Q::X>(acc, x, s.weight_ih + panel * x_panel, x_panel, length,
-                                              next_panels<MR, NP>(s.weight_ih, x_panel, length, panels, row, panel));
+      accumulate<W, MR, NP, G, U>(acc, x, s.weight_ih + panel * x_panel + F * length * L, x_panel, length,
+                                  next_panels<NP>(s.weight_ih, x_panel, length, panels, turn, panel));
     }
+    // a sum to which only x adds is complete, and makes room for the one to which only h does
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n)
+#pragma GCC unroll 4
+        for (int u = 0; u < U; ++u) {
+          if (X::at(F + u) == H::at(F + u)) continue;
+          out[(m * NP + n) * S + X::at(F + u)] = acc[m][n * U + u];
+          acc[m][n * U + u] = begin(row + m, panel + n, H::at(F + u));
+        }
     if (s.recurrent > 0) {
       auto h = operand<MR>(row);
       const index length = words<W>(s.recurrent), h_panel = length * P::H::count * L;
-      accumulate<W, MR, NP, S, typename Q::H>(acc, h, s.weight_hh + panel * h_panel, h_panel, length,
-                                              next_panels<MR, NP>(s.weight_hh, h_panel, length, panels, row, panel));
+      accumulate<W, MR, NP, G, U>(acc, h, s.weight_hh + panel * h_panel + F * length * L, h_panel, length,
+                                  next_panels<NP>(s.weight_hh, h_panel, length, panels, turn, panel));
     }
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n)
+#pragma GCC unroll 4
+        for (int u = 0; u < U; ++u) out[(m * NP + n) * S + H::at(F + u)] = acc[m][n * U + u];
   }
 
   // Sums of integers are scaled at the end and then added to the start.
   template <int MR, int NP>
-  FASTRNN_ALWAYS void add_scaled(Vec<T> (&acc)[MR][NP * Q::slots], index row, index panel) const {
-    constexpr int L = kLanes<T>, S = Q::slots, C = P::H::count;
+  FASTRNN_ALWAYS void add_scaled(Vec<T> (&out)[MR * NP * S], index row, index panel) const {
     typename Product<W>::Sum sums[MR][NP * C];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -190,18 +209,21 @@ struct ForwardTile {
       for (int i = 0; i < NP * C; ++i) sums[m][i] = Product<W>::start(s.offset + (panel * C + i) * L);
     auto h = operand<MR>(row);
     const index length = words<W>(s.recurrent), h_panel = length * C * L;
-    accumulate<W, MR, NP, C, FirstSlots<C>>(sums, h, s.weight_hh + panel * h_panel, h_panel, length,
-                                            next_panels<MR, NP>(s.weight_hh, h_panel, length, panels, row, panel));
-    begin<MR, NP>(acc, row, panel);
+    accumulate<W, MR, NP, C, C>(sums, h, s.weight_hh + panel * h_panel, h_panel, length,
+                                next_panels<NP>(s.weight_hh, h_panel, length, panels, row / MR, panel));
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m) {
       const float quantum = s.quantum[row + m].size;
 #pragma GCC unroll 16
-      for (int n = 0; n < NP; ++n)
+      for (int n = 0; n < NP; ++n) {
+        Vec<T>* const to = out + (m * NP + n) * S;
+#pragma GCC unroll 4
+        for (int i = 0; i < S; ++i) to[i] = begin(row + m, panel + n, i);
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c)
-          acc[m][n * S + P::H::at(c)] +=
+          to[H::at(c)] +=
               to_float(sums[m][n * C + c]) * (load<T>(s.scale + ((panel + n) * C + c) * L) * quantum);
+      }
     }
   }
 };
@@ -236,23 +258,39 @@ static void forward_step(const ForwardStep<T, W>& s) {
   }
   const ForwardTile<T, W, P, P, kFirstPhase> tile{s, finish, panels};
   constexpr bool kSpread = Product<W>::parts > 1;  // spreading words takes registers from the tile
+  constexpr int C = P::H::count;
   index row = 0;
   // Tiles small in rows are wide in panels: eight accumulators at least hide the latency of the FMA. A single row waits
   // for its weights instead: narrow tiles, walked up and down in turn, find more of them in the first cache.
-  if (P::slots == 4 && kManyRegisters) {
+  if constexpr (C == 4 && kManyRegisters) {
     row = tile_rows<6, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
     row = tile_rows<4, 1>(tile, row, s.rows, panels);
     row = tile_rows<2, 1>(tile, row, s.rows, panels);
-  } else if (P::slots == 4) {
-    row = tile_rows<kSpread ? 2 : 3, 1>(tile, row, s.rows, panels);
-  } else if (P::slots == 1 && kManyRegisters && panels.last - panels.first >= 4) {
-    row = tile_rows<6, 4, 2, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
-    row = tile_rows<4, 4, 2, 1>(tile, row, s.rows, panels);
-  } else if (kManyRegisters) {
-    row = tile_rows<12 / P::slots, 2, 1>(tile, row, s.rows, panels);
-    row = tile_rows<4 / P::slots, 4, 2, 1>(tile, row, s.rows, panels);
+  } else if constexpr (C == 3 && kManyRegisters) {
+    row = tile_rows<8, 1>(tile, row, s.rows, panels);
+    row = tile_rows<4, 1>(tile, row, s.rows, panels);
+    row = tile_rows<2, 1>(tile, row, s.rows, panels);
+  } else if constexpr (C > 2) {
+    if constexpr (!kSpread) {
+      if constexpr (C == 4) row = tile_rows<6, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
+      row = tile_rows<4, 1>(tile, row, s.rows, panels);
+      row = tile_rows<3, 1>(tile, row, s.rows, panels);
+    }
+    row = tile_rows<2, 1>(tile, row, s.rows, panels);
+  } else if constexpr (kManyRegisters) {
+    if constexpr (C == 1)
+      if (panels.last - panels.first >= 4) {
+        row = tile_rows<6, 4, 2, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
+        row = tile_rows<4, 4, 2, 1>(tile, row, s.rows, panels);
+      }
+    row = tile_rows<12 / C, 2, 1>(tile, row, s.rows, panels);
+    row = tile_rows<4 / C, 4, 2, 1>(tile, row, s.rows, panels);
+  } else if constexpr (C == 1 && !kSpread) {
+    row = tile_rows<6, 2, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
+    row = tile_rows<4, 3, 2, 1>(tile, row, s.rows, panels);
+    row = tile_rows<2, 4, 2, 1>(tile, row, s.rows, panels);
   } else {
-    row = tile_rows<(kSpread ? 4 : 6) / P::slots, 2, 1>(tile, row, s.rows, panels);
+    row = tile_rows<(kSpread ? 4 : 6) / C, 2, 1>(tile, row, s.rows, panels);
   }
   if (P::slots == 1)
     tile_rows<1, 4, 2, 1>(tile, row, s.rows, panels);

@@ -6,7 +6,7 @@
 namespace fastrnn {
 namespace {
 
-// Which accumulator each packed vector of one k belongs to.
+// Which slot each packed vector of one k adds to.
 template <int... slot>
 struct Slots {
   static constexpr int count = int(sizeof...(slot));
@@ -65,40 +65,46 @@ template <int MR>
 constexpr bool kFetchesAhead = MR >= 4;
 constexpr int kLaterStep = 12;
 
-// acc[m][n*S + Map(c)] += sum over k of a[m][k] * w[n*panel_stride + (k*count + c)*L], k in words; leaves `a` at K.
-// A line of `ahead` is fetched with each k (next_panels); kFar: and the weights of a later one, from the second cache to
-// the first.
-template <class W, int MR, int NP, int S, class Map, bool kFar = false, class Rows>
-FASTRNN_INLINE void accumulate(typename Product<W>::Sum (&acc)[MR][NP * S], Rows& a, const Word<W>* w,
+// What one prefetch brings.
+template <class T>
+constexpr index kLine = 64 / index(sizeof(T));
+
+// Where registers are few, a tile of four slots walks along K twice, for two of them each: the weights are packed that
+// way (KernelTable::halved). Taking every second line instead, one walk would use half of the first cache's sets.
+constexpr bool kHalved = !kManyRegisters;
+
+// acc[m][n*U + u] += sum over k of a[m][k] * w(n, k, u), k in words: U vectors of each panel, of which G stand side by
+// side; w(n, k, u) = w[n*panel_stride + (u/G*K*G + k*G + u%G)*L]. Leaves `a` at K. A line of `ahead` is fetched with
+// each k (next_panels); kFar: and the weights of a later one, from the second cache to the first.
+template <class W, int MR, int NP, int G, int U, bool kFar = false, class Rows>
+FASTRNN_INLINE void accumulate(typename Product<W>::Sum (&acc)[MR][NP * U], Rows& a, const Word<W>* w,
                                index panel_stride, index K, const Word<W>* ahead) {
   using Kind = Product<W>;
-  constexpr int C = Map::count;
   constexpr int L = Kind::lanes;
   for (index k = 0; k < K; ++k) {
 #pragma GCC unroll 4
     for (int part = 0; part < Kind::parts; ++part) {
-      typename Kind::Factor column[NP * C];
+      typename Kind::Factor column[NP * U];
 #pragma GCC unroll 16
       for (int n = 0; n < NP; ++n)
 #pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) column[n * C + c] = Kind::weights(w + n * panel_stride + c * L, part);
+        for (int u = 0; u < U; ++u)
+          column[n * U + u] = Kind::weights(w + n * panel_stride + (u / G * K * G + u % G) * L, part);
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
         const typename Kind::Factor row = Kind::operand(a.get(m), part);
 #pragma GCC unroll 16
-        for (int n = 0; n < NP; ++n)
-#pragma GCC unroll 4
-          for (int c = 0; c < C; ++c) Kind::add(acc[m][n * S + Map::at(c)], row, column[n * C + c]);
+        for (int i = 0; i < NP * U; ++i) Kind::add(acc[m][i], row, column[i]);
       }
     }
-    if (kFetchesAhead<MR>) prefetch(ahead + k * L);
+    if (kFetchesAhead<MR>) prefetch(ahead + k * kLine<Word<W>>);
     if (kFetchesAhead<MR> && kFar)
 #pragma GCC unroll 16
       for (int n = 0; n < NP; ++n)
 #pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) prefetch<kIntoFirstCache>(w + n * panel_stride + (kLaterStep * C + c) * L);
+        for (int u = 0; u < U; ++u) prefetch<kIntoFirstCache>(w + n * panel_stride + (kLaterStep * G + u) * L);
     a.advance(1);
-    w += C * L;
+    w += G * L;
   }
 }
 
@@ -107,16 +113,16 @@ struct Width {
   static constexpr int value = N;
 };
 
-// Where tile number `row / MR` looks ahead: at its share of the next panels' weights, one vector per k. When those
-// weights come from beyond the core's own cache, they are there by the time the rows of this panel are done. At the
-// last panel there is nothing ahead, and the tile looks at its own.
-template <int MR, int NP, class T>
-FASTRNN_INLINE const T* next_panels(const T* weights, index panel_stride, index K, Panels panels, index row,
+// Where the walk number `turn` along K, of those that read these panels, looks ahead: at its share of the next panels'
+// weights, a line per k. When those weights come from beyond the core's own cache, they are there by the time the rows
+// of this panel are done. At the last panel there is nothing ahead, and the tile looks at its own.
+template <int NP, class T>
+FASTRNN_INLINE const T* next_panels(const T* weights, index panel_stride, index K, Panels panels, index turn,
                                     index panel) {
   const index next = panels.descending ? panel - NP : panel + NP;
   const index at = next >= panels.first && next + NP <= panels.last ? next : panel;
-  const index vectors = panel_stride / kLanes<T> * NP;  // K for each of the panel's slots
-  return weights + at * panel_stride + (K > 0 ? row / MR * K % vectors : 0) * kLanes<T>;
+  const index lines = panel_stride / kLine<T> * NP;
+  return weights + at * panel_stride + (lines > 0 ? turn * K % lines : 0) * kLine<T>;
 }
 
 // All whole tiles of MR rows from `row` on, the panels taken NP at a time, then by the next smaller NP.
