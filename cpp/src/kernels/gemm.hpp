@@ -21,7 +21,7 @@ FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* a, index a_s
     else
       accumulate<T, MR, NP, 1, 1>(acc, run, b, panel_stride, length[i], ahead);
     b += length[i] * kLanes<T>;
-    ahead += length[i] * kLine<T>;
+    ahead += length[i] * kLanes<T>;
   }
 }
 
@@ -37,12 +37,13 @@ FASTRNN_INLINE void tile_single(const Tile& tile, index rows, Panels panels) {
   index row = 0;
   if (kManyRegisters) {
     if (panels.last - panels.first >= 4)
-      row = tile_rows<6, 4, 2, 1>(tile, row, rows_in_sixes(row, rows), panels);
+      row = tile_rows<6, 4, 2, 1>(tile, row, end_of<6>(row, rows), panels);
     else
       row = tile_rows<12, 2, 1>(tile, row, rows, panels);
     row = tile_rows<4, 4, 2, 1>(tile, row, rows, panels);
   } else {
-    row = tile_rows<6, 2, 1>(tile, row, rows, panels);
+    row = tile_rows<6, 2, 1>(tile, row, end_of<6>(row, rows), panels);
+    row = tile_rows<4, 3, 2, 1>(tile, row, rows, panels);
     row = tile_rows<2, 4, 2, 1>(tile, row, rows, panels);
   }
   tile_rows<1, 8, 4, 2, 1>(tile, row, rows, panels);

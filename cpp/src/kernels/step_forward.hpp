@@ -263,16 +263,17 @@ static void forward_step(const ForwardStep<T, W>& s) {
   // Tiles small in rows are wide in panels: eight accumulators at least hide the latency of the FMA. A single row waits
   // for its weights instead: narrow tiles, walked up and down in turn, find more of them in the first cache.
   if constexpr (C == 4 && kManyRegisters) {
-    row = tile_rows<6, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
+    row = tile_rows<6, 1>(tile, row, end_of<6>(row, s.rows), panels);
     row = tile_rows<4, 1>(tile, row, s.rows, panels);
     row = tile_rows<2, 1>(tile, row, s.rows, panels);
   } else if constexpr (C == 3 && kManyRegisters) {
-    row = tile_rows<8, 1>(tile, row, s.rows, panels);
+    row = tile_rows<8, 1>(tile, row, end_of<8>(row, s.rows), panels);
+    row = tile_rows<6, 1>(tile, row, s.rows, panels);
     row = tile_rows<4, 1>(tile, row, s.rows, panels);
     row = tile_rows<2, 1>(tile, row, s.rows, panels);
   } else if constexpr (C > 2) {
     if constexpr (!kSpread) {
-      if constexpr (C == 4) row = tile_rows<6, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
+      if constexpr (C == 4) row = tile_rows<6, 1>(tile, row, end_of<6>(row, s.rows), panels);
       row = tile_rows<4, 1>(tile, row, s.rows, panels);
       row = tile_rows<3, 1>(tile, row, s.rows, panels);
     }
@@ -280,13 +281,13 @@ static void forward_step(const ForwardStep<T, W>& s) {
   } else if constexpr (kManyRegisters) {
     if constexpr (C == 1)
       if (panels.last - panels.first >= 4) {
-        row = tile_rows<6, 4, 2, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
+        row = tile_rows<6, 4, 2, 1>(tile, row, end_of<6>(row, s.rows), panels);
         row = tile_rows<4, 4, 2, 1>(tile, row, s.rows, panels);
       }
     row = tile_rows<12 / C, 2, 1>(tile, row, s.rows, panels);
     row = tile_rows<4 / C, 4, 2, 1>(tile, row, s.rows, panels);
   } else if constexpr (C == 1 && !kSpread) {
-    row = tile_rows<6, 2, 1>(tile, row, rows_in_sixes(row, s.rows), panels);
+    row = tile_rows<6, 2, 1>(tile, row, end_of<6>(row, s.rows), panels);
     row = tile_rows<4, 3, 2, 1>(tile, row, s.rows, panels);
     row = tile_rows<2, 4, 2, 1>(tile, row, s.rows, panels);
   } else {

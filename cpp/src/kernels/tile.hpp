@@ -65,16 +65,12 @@ template <int MR>
 constexpr bool kFetchesAhead = MR >= 4;
 constexpr int kLaterStep = 12;
 
-// What one prefetch brings.
-template <class T>
-constexpr index kLine = 64 / index(sizeof(T));
-
 // Where registers are few, a tile of four slots walks along K twice, for two of them each: the weights are packed that
 // way (KernelTable::halved). Taking every second line instead, one walk would use half of the first cache's sets.
 constexpr bool kHalved = !kManyRegisters;
 
 // acc[m][n*U + u] += sum over k of a[m][k] * w(n, k, u), k in words: U vectors of each panel, of which G stand side by
-// side; w(n, k, u) = w[n*panel_stride + (u/G*K*G + k*G + u%G)*L]. Leaves `a` at K. A line of `ahead` is fetched with
+// side; w(n, k, u) = w[n*panel_stride + (u/G*K*G + k*G + u%G)*L]. Leaves `a` at K. A vector of `ahead` is fetched with
 // each k (next_panels); kFar: and the weights of a later one, from the second cache to the first.
 template <class W, int MR, int NP, int G, int U, bool kFar = false, class Rows>
 FASTRNN_INLINE void accumulate(typename Product<W>::Sum (&acc)[MR][NP * U], Rows& a, const Word<W>* w,
@@ -97,7 +93,7 @@ FASTRNN_INLINE void accumulate(typename Product<W>::Sum (&acc)[MR][NP * U], Rows
         for (int i = 0; i < NP * U; ++i) Kind::add(acc[m][i], row, column[i]);
       }
     }
-    if (kFetchesAhead<MR>) prefetch(ahead + k * kLine<Word<W>>);
+    if (kFetchesAhead<MR>) prefetch(ahead + k * L);
     if (kFetchesAhead<MR> && kFar)
 #pragma GCC unroll 16
       for (int n = 0; n < NP; ++n)
@@ -114,15 +110,15 @@ struct Width {
 };
 
 // Where the walk number `turn` along K, of those that read these panels, looks ahead: at its share of the next panels'
-// weights, a line per k. When those weights come from beyond the core's own cache, they are there by the time the rows
+// weights, a vector per k. When those weights come from beyond the core's own cache, they are there by the time the rows
 // of this panel are done. At the last panel there is nothing ahead, and the tile looks at its own.
 template <int NP, class T>
 FASTRNN_INLINE const T* next_panels(const T* weights, index panel_stride, index K, Panels panels, index turn,
                                     index panel) {
   const index next = panels.descending ? panel - NP : panel + NP;
   const index at = next >= panels.first && next + NP <= panels.last ? next : panel;
-  const index lines = panel_stride / kLine<T> * NP;
-  return weights + at * panel_stride + (lines > 0 ? turn * K % lines : 0) * kLine<T>;
+  const index vectors = panel_stride / kLanes<T> * NP;
+  return weights + at * panel_stride + (K > 0 ? turn * K % vectors : 0) * kLanes<T>;
 }
 
 // All whole tiles of MR rows from `row` on, the panels taken NP at a time, then by the next smaller NP.
@@ -144,8 +140,12 @@ FASTRNN_INLINE index tile_rows(const Tile& tile, index row, index rows, Panels p
   return row + count * MR;
 }
 
-// Six rows at a time, but two at the end are better done as eight rows in two tiles of four.
-FASTRNN_INLINE index rows_in_sixes(index row, index rows) { return (rows - row) % 6 == 2 ? rows - 6 : rows; }
+// The end of the rows to be done MR at a time: two that would be left are better done with the last MR, as eight rows in
+// two tiles of four, or ten in tiles of six and four.
+template <int MR>
+FASTRNN_INLINE index end_of(index row, index rows) {
+  return (rows - row) % MR == 2 ? rows - MR : rows;
+}
 
 }  // namespace
 }  // namespace fastrnn
