@@ -1,4 +1,4 @@
-// The gate maths of each cell, forward beside backward, on one vector of units.
+// The gate maths of each cell, forward beside backward, on one vector of units; forward also on a bundle of them.
 //
 // A phase is one GEMM and the maths of its epilogue: `slots` accumulators per unit, `X` and `H` say which of them the
 // input and the recurrent product add to, in packed order. A phase writes the saved slots [keep_from, keep_to) going
@@ -30,16 +30,30 @@ constexpr int kQuick = 2;
 template <class T, int kStandard, ActivationKind kind>
 struct Slot {
   Activation<T> act;
+  static constexpr bool is_tanh = kind == ActivationKind::tanh;  // else sigmoid
   FASTRNN_INLINE Activation<T> fixed() { return Activation<T>{kind, T(0), T(0)}; }
-  FASTRNN_ALWAYS Vec<T> operator()(Vec<T> x) const {
-    if (kStandard == kQuick) return kind == ActivationKind::tanh ? quick_tanh<T>(x) : quick_sigmoid<T>(x);
-    return kStandard ? activate<T>(x, fixed()) : activate_any<T>(x, act);
+  template <class V>
+  FASTRNN_ALWAYS V operator()(V x) const {
+    if constexpr (kStandard == kQuick) return is_tanh ? quick_tanh<T>(x) : quick_sigmoid<T>(x);
+    else if constexpr (kStandard) return is_tanh ? tanh<T>(x) : sigmoid<T>(x);
+    else return each([&](Vec<T> v) { return activate_any<T>(v, act); }, x);
   }
-  FASTRNN_ALWAYS Vec<T> keep(Vec<T> x, Vec<T> y) const {
-    return kStandard ? y : fastrnn::keep<T>(x, y, act);
+  template <class V>
+  FASTRNN_ALWAYS V keep(V x, V y) const {
+    if constexpr (kStandard) return y;
+    else return each([&](Vec<T> v, Vec<T> w) FASTRNN_ALWAYS { return fastrnn::keep<T>(v, w, act); }, x, y);
   }
   FASTRNN_ALWAYS Vec<T> derivative(Vec<T> saved, Vec<T>& y) const {
     return kStandard ? fastrnn::derivative<T>(saved, fixed(), y) : derivative_any<T>(saved, act, y);
+  }
+  // The output, from what was kept.
+  template <class V>
+  FASTRNN_ALWAYS V output(V saved) const {
+    return each([&](Vec<T> v) FASTRNN_ALWAYS {
+      Vec<T> y;
+      derivative(v, y);
+      return y;
+    }, saved);
   }
 };
 
@@ -56,14 +70,14 @@ FASTRNN_INLINE bool is_standard(const Step& s) {
          (!P::has_c || s.output.kind == ActivationKind::tanh);
 }
 
-// What an epilogue reads and writes of one row and one panel.
-template <class T>
+// What an epilogue reads and writes of one row and one panel, or of a bundle of them.
+template <class V>
 struct Unit {
-  Vec<T> h_prev, c_prev;  // in
-  Vec<T> h, c;            // forward: out (backward: c is in, and h where nothing else is saved)
-  Vec<T> reset_h;         // gru_reset_before, phase 0: out
-  Vec<T> dh, dc;          // backward in; dc out: dL/dc_prev
-  Vec<T> direct;          // backward out: dL/dh_prev not through R
+  V h_prev, c_prev;  // in
+  V h, c;            // forward: out (backward: c is in, and h where nothing else is saved)
+  V reset_h;         // gru_reset_before, phase 0: out
+  V dh, dc;          // backward in; dc out: dL/dc_prev
+  V direct;          // backward out: dL/dh_prev not through R
 };
 
 template <class T>
@@ -72,13 +86,13 @@ struct RnnCell {
   static constexpr bool final_phase = true, has_c = false, has_direct = false, gated = false;
   using X = Slots<0>;
   using H = Slots<0>;
-  template <int kStandard>
-  static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
+  template <int kStandard, class V>
+  FASTRNN_INLINE void forward(const V* a, Unit<V>& u, V* saved, const Gates<T, kStandard>& g) {
     u.h = g.candidate(a[0]);
     saved[0] = g.candidate.keep(a[0], u.h);
   }
   template <int kStandard>
-  static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
+  FASTRNN_INLINE void backward(const Vec<T>* saved, Unit<Vec<T>>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> y;
     d[0] = u.dh * g.candidate.derivative(saved[0], y);
     u.direct = Vec<T>{};
@@ -91,10 +105,10 @@ struct LstmCell {
   static constexpr bool final_phase = true, has_c = true, has_direct = false, gated = true;
   using X = Slots<0, 1, 2, 3>;
   using H = Slots<0, 1, 2, 3>;
-  template <int kStandard>
-  static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
-    const Vec<T> i = g.gate(a[0]), f = g.gate(a[1]), c = g.candidate(a[2]), o = g.gate(a[3]);
-    u.c = f * u.c_prev + i * c;
+  template <int kStandard, class V>
+  FASTRNN_INLINE void forward(const V* a, Unit<V>& u, V* saved, const Gates<T, kStandard>& g) {
+    const V i = g.gate(a[0]), f = g.gate(a[1]), c = g.candidate(a[2]), o = g.gate(a[3]);
+    u.c = multiply_add<T>(f, u.c_prev, i * c);
     u.h = o * g.output(u.c);
     saved[0] = g.gate.keep(a[0], i);
     saved[1] = g.gate.keep(a[1], f);
@@ -102,7 +116,7 @@ struct LstmCell {
     saved[3] = g.gate.keep(a[3], o);
   }
   template <int kStandard>
-  static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
+  FASTRNN_INLINE void backward(const Vec<T>* saved, Unit<Vec<T>>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> i, f, c, o, out;
     const Vec<T> d_i = g.gate.derivative(saved[0], i), d_f = g.gate.derivative(saved[1], f);
     const Vec<T> d_c = g.candidate.derivative(saved[2], c), d_o = g.gate.derivative(saved[3], o);
@@ -126,11 +140,11 @@ struct GruCell {
   static constexpr bool final_phase = true, has_c = false, has_direct = true, gated = true;
   using X = Slots<0, 1, 2>;
   using H = Slots<0, 1, 3>;
-  template <int kStandard>
-  static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
-    const Vec<T> r = g.gate(a[0]), z = g.gate(a[1]);
-    const Vec<T> x_n = a[2] + r * a[3];
-    const Vec<T> n = g.candidate(x_n);
+  template <int kStandard, class V>
+  FASTRNN_INLINE void forward(const V* a, Unit<V>& u, V* saved, const Gates<T, kStandard>& g) {
+    const V r = g.gate(a[0]), z = g.gate(a[1]);
+    const V x_n = a[2] + r * a[3];
+    const V n = g.candidate(x_n);
     u.h = n + z * (u.h_prev - n);
     saved[0] = g.gate.keep(a[0], r);
     saved[1] = g.gate.keep(a[1], z);
@@ -138,7 +152,7 @@ struct GruCell {
     saved[3] = a[3];
   }
   template <int kStandard>
-  static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
+  FASTRNN_INLINE void backward(const Vec<T>* saved, Unit<Vec<T>>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> r, z, n;
     const Vec<T> d_r = g.gate.derivative(saved[0], r), d_z = g.gate.derivative(saved[1], z);
     const Vec<T> d_n = u.dh * (T(1) - z) * g.candidate.derivative(saved[2], n);
@@ -159,15 +173,15 @@ struct GruBeforeGates {
   static constexpr int grad_from = 1, grad_to = 3;
   using X = Slots<0, 1>;
   using H = Slots<0, 1>;
-  template <int kStandard>
-  static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
-    const Vec<T> r = g.gate(a[0]), z = g.gate(a[1]);
+  template <int kStandard, class V>
+  FASTRNN_INLINE void forward(const V* a, Unit<V>& u, V* saved, const Gates<T, kStandard>& g) {
+    const V r = g.gate(a[0]), z = g.gate(a[1]);
     u.reset_h = r * u.h_prev;
     saved[0] = g.gate.keep(a[0], r);
     saved[1] = g.gate.keep(a[1], z);
   }
   template <int kStandard>
-  static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
+  FASTRNN_INLINE void backward(const Vec<T>* saved, Unit<Vec<T>>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> z, n;
     const Vec<T> d_z = g.gate.derivative(saved[1], z);
     d[2] = u.dh * (T(1) - z) * g.candidate.derivative(saved[2], n);
@@ -183,16 +197,15 @@ struct GruBeforeCandidate {
   static constexpr int grad_from = 0, grad_to = 1;
   using X = Slots<0>;
   using H = Slots<0>;
-  template <int kStandard>
-  static void forward(const Vec<T>* a, Unit<T>& u, Vec<T>* saved, const Gates<T, kStandard>& g) {
-    Vec<T> z;
-    g.gate.derivative(saved[1], z);  // z as phase 0 kept it
-    const Vec<T> n = g.candidate(a[0]);
+  template <int kStandard, class V>
+  FASTRNN_INLINE void forward(const V* a, Unit<V>& u, V* saved, const Gates<T, kStandard>& g) {
+    const V z = g.gate.output(saved[1]);  // as phase 0 kept it
+    const V n = g.candidate(a[0]);
     u.h = n + z * (u.h_prev - n);
     saved[2] = g.candidate.keep(a[0], n);
   }
   template <int kStandard>
-  static void backward(const Vec<T>* saved, Unit<T>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
+  FASTRNN_INLINE void backward(const Vec<T>* saved, Unit<Vec<T>>& u, Vec<T>* d, const Gates<T, kStandard>& g) {
     Vec<T> r;
     const Vec<T> d_r = g.gate.derivative(saved[0], r);
     d[0] = u.dh * u.h_prev * d_r;  // here dh is dL/d(r*h_prev)

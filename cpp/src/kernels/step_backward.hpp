@@ -23,7 +23,7 @@ static void finish_folded_backward(const BackwardStep<T>& s, const Vec<T>* acc, 
     const FoldedRows<T, F> group{rows - m < F ? rows - m : F};
     const index first = s.first_row + row + m, state = first * s.state_stride + unit;
     const auto state_rows = [&](const T* from) FASTRNN_ALWAYS { return group.load_rows(from + state, s.state_stride); };
-    Unit<T> u;
+    Unit<Vec<T>> u;
     u.dh = group.join(acc, stride);
     if (s.recurrent_mask) u.dh *= state_rows(s.recurrent_mask);
     if (P::has_direct) u.dh += state_rows(s.direct);
@@ -74,7 +74,7 @@ static void finish_backward(const BackwardStep<T>& s, const Vec<T>* acc, int row
     for (int n = 0; n < panels; ++n) {
       const index unit = (panel + n) * L;
       const index state = r * s.state_stride + unit;
-      Unit<T> u;
+      Unit<Vec<T>> u;
       u.dh = acc[n];
       if (s.recurrent_mask) u.dh *= load<T>(s.recurrent_mask + state);
       if (P::has_direct) u.direct = load<T>(s.direct + state);

@@ -27,40 +27,69 @@ FASTRNN_INLINE void store_operand(const ForwardStep<T, W>& s, W* to, Vec<T> v, i
   store_reduced(to + at, v, s.hidden - unit, s.quantum ? s.quantum[r] : Quantum{});
 }
 
-template <class T, class W, class P, bool kStandard>
-static void finish_forward(const ForwardStep<T, W>& s, const Vec<T>* acc, int rows, int panels, index row,
-                           index panel) {
-  constexpr int L = kLanes<T>;
-  const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
-  for (int m = 0; m < rows; ++m) {
-    const index r = row + m;
-    for (int n = 0; n < panels; ++n, acc += P::slots) {
-      const index unit = (panel + n) * L;
-      const index state = r * s.state_stride + unit;
-      T* keep = s.saved ? s.saved + r * s.saved_stride + unit * P::saved_slots : nullptr;
-      Unit<T> u;
-      Vec<T> saved[P::saved_slots];
-      u.h_prev = load<T>(s.h_prev + state);
-      if (P::has_c) u.c_prev = load<T>(s.c_prev + state);
-      for (int i = 0; i < P::keep_from; ++i) saved[i] = load<T>(keep + i * L);
-      P::template forward<kStandard>(acc, u, saved, gates);
-      if (keep)
-        for (int i = P::keep_from; i < P::keep_to; ++i) store<T>(keep + i * L, saved[i]);
-      if (!P::final_phase) {
-        store_operand(s, s.reset_h, u.reset_h, r, unit);
-        continue;
-      }
-      if (P::has_c) store<T>(s.c_next + state, u.c);
-      store<T>(s.h_next + state, u.h);
-      if (s.operand_next) store_operand(s, s.operand_next, u.h, r, unit);
-      if (s.y) {
-        const index left = s.hidden - unit;
-        T* y = s.y + s.y_offset[r] + unit;
-        store_first<T>(y, u.h, left < L ? left : L);
-        prefetch(y + s.y_ahead);
-      }
+// N vectors at once: of row[i], the units from unit[i] on, whose sums stand one after the other in `acc`.
+template <int N, class T, class W, class P, int kStandard>
+FASTRNN_INLINE void finish_bundle(const ForwardStep<T, W>& s, const Gates<T, kStandard>& gates, const Vec<T>* acc,
+                                  const index* row, const index* unit) {
+  constexpr int L = kLanes<T>, S = P::slots;
+  typedef typename BundleOf<T, N>::V V;
+  V sum[S], saved[P::saved_slots];
+  Unit<V> u;
+  const auto state = [&](int i) FASTRNN_ALWAYS { return row[i] * s.state_stride + unit[i]; };
+  const auto keep = [&](int i) FASTRNN_ALWAYS { return s.saved + row[i] * s.saved_stride + unit[i] * P::saved_slots; };
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) {
+    for (int slot = 0; slot < S; ++slot) part<T>(sum[slot], i) = acc[i * S + slot];
+    part<T>(u.h_prev, i) = load<T>(s.h_prev + state(i));
+    if (P::has_c) part<T>(u.c_prev, i) = load<T>(s.c_prev + state(i));
+    for (int k = 0; k < P::keep_from; ++k) part<T>(saved[k], i) = load<T>(keep(i) + k * L);
+  }
+  P::template forward<kStandard>(sum, u, saved, gates);
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) {
+    if (s.saved)
+      for (int k = P::keep_from; k < P::keep_to; ++k) store<T>(keep(i) + k * L, part<T>(saved[k], i));
+    if (!P::final_phase) {
+      store_operand(s, s.reset_h, part<T>(u.reset_h, i), row[i], unit[i]);
+      continue;
+    }
+    const Vec<T> h = part<T>(u.h, i);
+    if (P::has_c) store<T>(s.c_next + state(i), part<T>(u.c, i));
+    store<T>(s.h_next + state(i), h);
+    if (s.operand_next) store_operand(s, s.operand_next, h, row[i], unit[i]);
+    if (s.y) {
+      const index left = s.hidden - unit[i];
+      T* y = s.y + s.y_offset[row[i]] + unit[i];
+      store_first<T>(y, h, left < L ? left : L);
+      prefetch(y + s.y_ahead);
     }
   }
+}
+
+template <class T, class W, class P, bool kStandard>
+static void finish_forward(const ForwardStep<T, W>& step, const Vec<T>* acc, int rows, int panels, index row,
+                           index panel) {
+  constexpr int L = kLanes<T>, S = P::slots;
+  const ForwardStep<T, W> s = step;  // of our own: what is stored might else be a part of it
+  const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
+  const index first = panel * L, end = first + panels * L;
+  index unit = first;
+  int left = rows * panels;
+  const auto finish = [&](auto width) FASTRNN_ALWAYS {
+    constexpr int N = decltype(width)::value;
+    for (; left >= N; left -= N, acc += N * S) {
+      index at[N], units[N];
+      for (int i = 0; i < N; ++i) {
+        at[i] = row;
+        units[i] = unit;
+        unit += L;
+        if (unit == end) unit = first, ++row;
+      }
+      finish_bundle<N, T, W, P>(s, gates, acc, at, units);
+    }
+  };
+  finish(Width<kBundle>{});
+  if (kBundle > 1) finish(Width<1>{});
 }
 
 // The same for the folded panel, F rows at a time.
@@ -72,7 +101,7 @@ static void finish_folded(const ForwardStep<T>& s, const Vec<T>* acc, int rows, 
   for (int m = 0; m < rows; m += F, acc += F * (S / F)) {
     const FoldedRows<T, F> group{rows - m < F ? rows - m : F};
     const index state = (row + m) * s.state_stride + unit;
-    Unit<T> u;
+    Unit<Vec<T>> u;
     Vec<T> slot[S], saved[S], h[F];
     group.template to_slots<S>(acc, S / F, slot);
     u.h_prev = group.load_rows(s.h_prev + state, s.state_stride);

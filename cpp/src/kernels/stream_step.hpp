@@ -53,7 +53,7 @@ FASTRNN_INLINE void stream_finish(const StreamCell<T>& s, const Vec<T>* sum, ind
 #pragma GCC unroll 4
   for (int n = 0; n < NP; ++n) {
     const index unit = (panel + n) * L;
-    Unit<T> u;
+    Unit<Vec<T>> u;
     Vec<T> saved[P::saved_slots];
     u.h_prev = load<T>(s.h + unit);
     if (P::has_c) u.c_prev = load<T>(s.c + unit);
