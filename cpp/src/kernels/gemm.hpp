@@ -8,20 +8,33 @@
 namespace fastrnn {
 namespace {
 
+// A run of MR rows comes into the first cache. From one run to the next is too far for the processor to see it coming.
+template <class T, int MR>
+FASTRNN_INLINE void fetch_rows(const T* a, index a_stride, index length) {
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m)
+    for (index k = 0; k < length; k += 64 / index(sizeof(T))) prefetch<kIntoFirstCache>(a + m * a_stride + k);
+}
+
 // acc += A.B over the runs that make up a row of A.
 template <class T, int MR, int NP>
 FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* a, index a_stride, const T* b, index panel_stride,
                                     const index* segment, const index* length, index segments, const T* ahead) {
-  // worth it where all the rows' weights do not stay in the first cache
-  const bool far = NP * panel_stride * index(sizeof(T)) > kFirstCache;
+  constexpr int L = kLanes<T>;
+  constexpr index kLaterRun = L < 16 ? 16 / L : 1;  // some 64 values of K later
+  // worth it where all the rows' weights do not stay in the first cache, or the rows themselves; of vectors that are half
+  // a line, the processor fetches enough by itself
+  const index bytes = panel_stride * index(sizeof(T));
+  const bool far = sizeof(Vec<T>) >= 64 && NP * bytes > kFirstCache, rows_far = MR * bytes / L > kFirstCache / 4;
   for (index i = 0; i < segments; ++i) {
+    if (i + kLaterRun < segments && rows_far) fetch_rows<T, MR>(a + segment[i + kLaterRun], a_stride, length[i + kLaterRun]);
     StridedRows<T, MR> run(a + segment[i], a_stride);
     if (far)
       accumulate<T, MR, NP, 1, 1, true>(acc, run, b, panel_stride, length[i], ahead);
     else
       accumulate<T, MR, NP, 1, 1>(acc, run, b, panel_stride, length[i], ahead);
-    b += length[i] * kLanes<T>;
-    ahead += length[i] * kLanes<T>;
+    b += length[i] * L;
+    ahead += length[i] * L;
   }
 }
 
