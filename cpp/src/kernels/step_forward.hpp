@@ -290,7 +290,8 @@ static void forward_step(const ForwardStep<T, W>& s) {
   constexpr int C = P::H::count;
   index row = 0;
   // Tiles small in rows are wide in panels: eight accumulators at least hide the latency of the FMA. A single row waits
-  // for its weights instead: narrow tiles, walked up and down in turn, find more of them in the first cache.
+  // for its weights instead: tiles that are no wider than they must be, walked up and down in turn, find more of them in
+  // the first cache.
   if constexpr (C == 4 && kManyRegisters) {
     row = tile_rows<6, 1>(tile, row, end_of<6>(row, s.rows), panels);
     row = tile_rows<4, 1>(tile, row, s.rows, panels);
@@ -306,7 +307,7 @@ static void forward_step(const ForwardStep<T, W>& s) {
       row = tile_rows<4, 1>(tile, row, s.rows, panels);
       row = tile_rows<3, 1>(tile, row, s.rows, panels);
     }
-    row = tile_rows<2, 1>(tile, row, s.rows, panels);
+    row = tile_rows<2, kSpread || C == 4 ? 1 : 2, 1>(tile, row, s.rows, panels);
   } else if constexpr (kManyRegisters) {
     if constexpr (C == 1)
       if (panels.last - panels.first >= 4) {
@@ -325,7 +326,7 @@ static void forward_step(const ForwardStep<T, W>& s) {
   if (P::slots == 1)
     tile_rows<1, 4, 2, 1>(tile, row, s.rows, panels);
   else
-    tile_rows<1, 4 / P::slots, 1>(tile, row, s.rows, panels);
+    tile_rows<1, kManyRegisters ? 4 / P::slots : 2, 1>(tile, row, s.rows, panels);
 }
 
 }  // namespace
