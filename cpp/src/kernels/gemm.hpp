@@ -21,9 +21,9 @@ template <class T, int MR, int NP>
 FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* a, index a_stride, const T* b, index panel_stride,
                                     const index* segment, const index* length, index segments, const T* ahead) {
   constexpr int L = kLanes<T>;
-  constexpr index kLaterRun = L < 16 ? 16 / L : 1;  // some 64 values of K later
-  // worth it where all the rows' weights do not stay in the first cache, or the rows themselves; of vectors that are half
-  // a line, the processor fetches enough by itself
+  constexpr index kLaterRun = L < 16 ? 16 / L : 1;  // with four slots 64 values of K later
+  // worth it where all the rows' weights do not stay in the first cache, or the rows themselves; of vectors that are less
+  // than a line, the processor fetches enough by itself
   const index bytes = panel_stride * index(sizeof(T));
   const bool far = sizeof(Vec<T>) >= 64 && NP * bytes > kFirstCache, rows_far = MR * bytes / L > kFirstCache / 4;
   for (index i = 0; i < segments; ++i) {

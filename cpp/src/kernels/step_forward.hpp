@@ -142,9 +142,9 @@ struct Folded {
   using H = FirstSlots<slots>;
 };
 
-// Q: accumulators and sides of the panels that this tile computes, P: those of the panels before them.
 constexpr int kSums = kManyRegisters ? 24 : 12;  // that stay in registers: a tile with more takes half of them first
 
+// Q: accumulators and sides of the panels that this tile computes, P: those of the panels before them.
 template <class T, class W, class P, class Q, bool kFirstPhase>
 struct ForwardTile {
   const ForwardStep<T, W>& s;
