@@ -14,6 +14,7 @@ struct Bundle {
   Vec<T> v[N];
 };
 
+// Vectors of a bundle: more than two are no faster with 16 registers. 1: not measured, every value is a Vec.
 constexpr int kBundle = kManyRegisters ? 1 : 2;
 
 template <class T, int N>
@@ -24,6 +25,7 @@ template <class T>
 struct BundleOf<T, 1> {
   typedef Vec<T> V;
 };
+
 // f of a vector, or of each vector of a bundle.
 template <class F, class V>
 FASTRNN_INLINE V each(const F& f, V x) {
@@ -75,7 +77,8 @@ FASTRNN_BUNDLE(*)
 FASTRNN_BUNDLE(/)
 #undef FASTRNN_BUNDLE
 
-// One vector has to round as a bundle does: where the compiler could contract a sum in two ways, this says which.
+// One vector has to round as a bundle does: where the compiler could contract a sum in two ways, this says which. (All
+// others rely on -ffp-contract=fast: with "on", Clang would not fuse across these operators.)
 template <class T, int N>
 FASTRNN_INLINE Bundle<T, N> multiply_add(Bundle<T, N> a, Bundle<T, N> b, Bundle<T, N> c) {
 #pragma GCC unroll 16

@@ -66,7 +66,7 @@ constexpr bool kFetchesAhead = MR >= 4;
 constexpr int kLaterStep = 12;
 
 // Where registers are few, a tile of four slots walks along K twice, for two of them each: the weights are packed that
-// way (KernelTable::halved). Taking every second line instead, one walk would use half of the first cache's sets.
+// way (KernelTable::halved). Walks that take every second line are slower.
 constexpr bool kHalved = !kManyRegisters;
 
 // acc[m][n*U + u] += sum over k of a[m][k] * w(n, k, u), k in words: U vectors of each panel, of which G stand side by
