@@ -1,4 +1,5 @@
-// N vectors as one value: each operation on a bundle is N of them, one after the other, that do not wait for each other.
+// N vectors as one value: each operation on a bundle is N of them, one after the other, which do not wait for each
+// other.
 //
 // An activation is a chain of some twenty instructions. A processor looks ahead for other work, but not far enough to
 // keep all its units busy with the chains that follow; in a bundle, N of them go side by side.

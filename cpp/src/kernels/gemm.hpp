@@ -27,7 +27,8 @@ FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* a, index a_s
   const index bytes = panel_stride * index(sizeof(T));
   const bool far = sizeof(Vec<T>) >= 64 && NP * bytes > kFirstCache, rows_far = MR * bytes / L > kFirstCache / 4;
   for (index i = 0; i < segments; ++i) {
-    if (i + kLaterRun < segments && rows_far) fetch_rows<T, MR>(a + segment[i + kLaterRun], a_stride, length[i + kLaterRun]);
+    const index later = i + kLaterRun;
+    if (rows_far && later < segments) fetch_rows<T, MR>(a + segment[later], a_stride, length[later]);
     StridedRows<T, MR> run(a + segment[i], a_stride);
     if (far)
       accumulate<T, MR, NP, 1, 1, true>(acc, run, b, panel_stride, length[i], ahead);

@@ -168,7 +168,8 @@ struct ForwardTile {
   using X = typename Q::X;
   using H = typename Q::H;
   static constexpr int L = kLanes<T>, S = Q::slots, C = H::count;
-  static constexpr int G = kHalved && C == 4 && std::is_same_v<T, W> ? 2 : C;  // of the vectors of a k, those side by side
+  // Of the vectors of a k, those that stand side by side.
+  static constexpr int G = kHalved && C == 4 && std::is_same_v<T, W> ? 2 : C;
   static_assert(X::count == C, "a vector of the input product for each of the recurrent product");
 
   // What the sums of a slot begin with.
@@ -187,12 +188,16 @@ struct ForwardTile {
   FASTRNN_ALWAYS void add_products(Vec<T> (&out)[MR * NP * S], index row, index panel) const {
     const index turn = C / U * (row / MR) + F / U;
     Vec<T> acc[MR][NP * U];
+    // f(sum, its row, its panel, its vector of C, the slots of its row and panel in `out`)
+    const auto each_sum = [&](auto f) FASTRNN_ALWAYS {
 #pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m)
+      for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
-      for (int n = 0; n < NP; ++n)
+        for (int n = 0; n < NP; ++n)
 #pragma GCC unroll 4
-        for (int u = 0; u < U; ++u) acc[m][n * U + u] = begin(row + m, panel + n, X::at(F + u));
+          for (int u = 0; u < U; ++u) f(acc[m][n * U + u], row + m, panel + n, F + u, out + (m * NP + n) * S);
+    };
+    each_sum([&](Vec<T>& sum, index r, index p, int c, Vec<T>*) FASTRNN_ALWAYS { sum = begin(r, p, X::at(c)); });
     if (s.inputs > 0) {
       ScatteredRows<Word<W>, MR> x;
       for (int m = 0; m < MR; ++m) x.row[m] = reinterpret_cast<const Word<W>*>(s.x + s.x_offset[row + m]);
@@ -204,28 +209,18 @@ struct ForwardTile {
                                   next_panels<NP>(s.weight_ih, x_panel, length, panels, turn, panel));
     }
     // a sum to which only x adds is complete, and makes room for the one to which only h does
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m)
-#pragma GCC unroll 16
-      for (int n = 0; n < NP; ++n)
-#pragma GCC unroll 4
-        for (int u = 0; u < U; ++u) {
-          if (X::at(F + u) == H::at(F + u)) continue;
-          out[(m * NP + n) * S + X::at(F + u)] = acc[m][n * U + u];
-          acc[m][n * U + u] = begin(row + m, panel + n, H::at(F + u));
-        }
+    each_sum([&](Vec<T>& sum, index r, index p, int c, Vec<T>* slot) FASTRNN_ALWAYS {
+      if (X::at(c) == H::at(c)) return;
+      slot[X::at(c)] = sum;
+      sum = begin(r, p, H::at(c));
+    });
     if (s.recurrent > 0) {
       auto h = operand<MR>(row);
       const index length = words<W>(s.recurrent), h_panel = length * P::H::count * L;
       accumulate<W, MR, NP, G, U>(acc, h, s.weight_hh + panel * h_panel + F * length * L, h_panel, length,
                                   next_panels<NP>(s.weight_hh, h_panel, length, panels, turn, panel));
     }
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m)
-#pragma GCC unroll 16
-      for (int n = 0; n < NP; ++n)
-#pragma GCC unroll 4
-        for (int u = 0; u < U; ++u) out[(m * NP + n) * S + H::at(F + u)] = acc[m][n * U + u];
+    each_sum([&](Vec<T>& sum, index, index, int c, Vec<T>* slot) FASTRNN_ALWAYS { slot[H::at(c)] = sum; });
   }
 
   // Sums of integers are scaled at the end and then added to the start.
