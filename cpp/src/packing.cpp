@@ -39,6 +39,10 @@ PackPanels pack_forward(const KernelTable<T>& kernels, const View<const T>& weig
   };
 }
 
+// A panel is a part of a cache line of every row, and the lines of rows whose distance is a power of two displace each
+// other: a few panels are copied together, a few rows at a time.
+constexpr index kPanelsTogether = 8;
+
 template <class T>
 PackPanels pack_backward(const KernelTable<T>& kernels, const View<const T>& weight, const Side& side, index hidden,
                         Buffer<T>& packed) {
@@ -46,17 +50,21 @@ PackPanels pack_backward(const KernelTable<T>& kernels, const View<const T>& wei
   packed = Buffer<T>(size_t(std::max<index>(panels * K * L, 1)));
   return [=, &kernels, &side, to = packed.data()](index first, index last) {
     const index narrow = narrow_columns(N, K, L);
-    for (index n = 0; n < panels; ++n) {
+    for (index begin = 0, end; begin < panels; begin = end) {
+      end = std::min(begin + kPanelsTogether, panels);
       index k = first * L * side.count;
       for (index p = first; p < last; ++p) {
         const index units = std::min(L, hidden - p * L);
         for (int c = 0; c < side.count; ++c, k += units) {
-          const T* from = weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0] + n * L * weight.stride[1];
-          if (narrow > 0 && n == panels - 1)
-            pack_panel(kernels, from, weight.stride[1], weight.stride[0], narrow, units, to + n * K * L + k, K, units);
-          else
-            pack_panel(kernels, from, weight.stride[0], weight.stride[1], units, std::min(L, N - n * L),
-                       to + (n * K + k) * L, L);
+          const T* row = weight.data + (side.gate[c] * hidden + p * L) * weight.stride[0];
+          for (index n = begin; n < end; ++n) {
+            const T* from = row + n * L * weight.stride[1];
+            if (narrow > 0 && n == panels - 1)
+              pack_panel(kernels, from, weight.stride[1], weight.stride[0], narrow, units, to + n * K * L + k, K, units);
+            else
+              pack_panel(kernels, from, weight.stride[0], weight.stride[1], units, std::min(L, N - n * L),
+                         to + (n * K + k) * L, L);
+          }
         }
       }
     }
