@@ -69,6 +69,23 @@ FASTRNN_INLINE void exp2_parts(Vec<T> t, Vec<T>& scale, Vec<T>& fraction) {
   scale = as_float<T>((as_int<T>(shifted) + C::bias) << C::mantissa);
 }
 
+// 2^(x*factor) = scale * 2^r, for |x*factor| <= limit: as exp2_parts, but in fewer instructions. The constant that is
+// added has the exponent's bias in its low bits, too.
+template <class T, class V>
+FASTRNN_INLINE V split_exp2(V x, T factor, V& scale) {
+  using C = Exp2<T>;
+  constexpr T round = C::round + T(C::bias);
+  const V shifted = x * factor + round;
+  scale = each([](Vec<T> s) FASTRNN_ALWAYS { return as_float<T>(as_int<T>(s) << C::mantissa); }, shifted);
+  return x * factor - (shifted - round);
+}
+
+// Where sigmoid and tanh end. With exact products a hair beyond the limit 1/2^t is not normal; tanh(20.8) is 1 in double.
+template <class T>
+constexpr T kSigmoidEnd = (Exp2<T>::limit - T(0.001)) / Exp2<T>::log2e;
+template <class T>
+constexpr T kTanhEnd = T(21);
+
 #if defined(__AVX512DQ__)
 // An infinite t leaves no remainder, and 2^t is infinite or 0: nothing has to be clamped but what would be inf / inf.
 template <class T>
@@ -85,23 +102,11 @@ FASTRNN_INLINE Vec<T> tanh(Vec<T> x) {
   return e / (e + T(2));
 }
 #else
-// 2^(x*factor) = scale * 2^r, for |x*factor| <= limit: as exp2_parts, but in fewer instructions. The constant that is
-// added has the exponent's bias in its low bits, too.
-template <class T, class V>
-FASTRNN_INLINE V split_exp2(V x, T factor, V& scale) {
-  using C = Exp2<T>;
-  constexpr T round = C::round + T(C::bias);
-  const V shifted = x * factor + round;
-  scale = each([](Vec<T> s) FASTRNN_ALWAYS { return as_float<T>(as_int<T>(s) << C::mantissa); }, shifted);
-  return x * factor - (shifted - round);
-}
-
 template <class T, class V>
 FASTRNN_INLINE V sigmoid(V x) {
   using C = Exp2<T>;
-  constexpr T most = (C::limit - T(0.001)) / C::log2e;  // exact products: a hair beyond the limit 1/2^t is not normal
   V scale;
-  const V r = split_exp2<T>(clamp(x, -most, most), -C::log2e, scale);
+  const V r = split_exp2<T>(clamp(x, -kSigmoidEnd<T>, kSigmoidEnd<T>), -C::log2e, scale);
   return T(1) / (T(1) + scale * (T(1) + exp2_minus_one<T>(r)));
 }
 
@@ -109,7 +114,7 @@ template <class T, class V>
 FASTRNN_INLINE V tanh(V x) {
   using C = Exp2<T>;
   V scale;
-  const V r = split_exp2<T>(clamp(x, T(-21), T(21)), T(2) * C::log2e, scale);  // tanh(20.8) is 1 in double
+  const V r = split_exp2<T>(clamp(x, -kTanhEnd<T>, kTanhEnd<T>), T(2) * C::log2e, scale);
   const V e = (scale - T(1)) + scale * exp2_minus_one<T>(r);
   return e / (e + T(2));
 }

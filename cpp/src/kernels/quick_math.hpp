@@ -10,12 +10,12 @@ namespace fastrnn {
 namespace {
 
 // c[0] + c[1] r + ... + c[N-1] r^(N-1) in a tree: r2 = r^2, r4 = r^4, r8 = r^8.
-template <class T, int N>
-FASTRNN_INLINE Vec<T> in_pairs(const T* c, Vec<T> r, Vec<T> r2, Vec<T> r4, Vec<T> r8) {
-  if constexpr (N == 1) {
-    return splat<T>(c[0]);
-  } else if constexpr (N == 2) {
-    return c[1] * r + c[0];
+template <class T, int N, class V>
+FASTRNN_INLINE V in_pairs(const T* c, V r, V r2, V r4, V r8) {
+  if constexpr (N == 2) {
+    return r * c[1] + c[0];
+  } else if constexpr (N == 3) {
+    return r2 * c[2] + (r * c[1] + c[0]);
   } else {
     constexpr int low = N > 8 ? 8 : N > 4 ? 4 : 2;
     return in_pairs<T, N - low>(c + low, r, r2, r4, r8) * (low == 8 ? r8 : low == 4 ? r4 : r2) +
@@ -23,31 +23,27 @@ FASTRNN_INLINE Vec<T> in_pairs(const T* c, Vec<T> r, Vec<T> r2, Vec<T> r4, Vec<T
   }
 }
 
-// 2^t = scale + q * rest, for |t| <= limit.
-template <class T>
-FASTRNN_INLINE void exp2_terms(Vec<T> t, Vec<T>& scale, Vec<T>& rest, Vec<T>& q) {
+// 2^(x*factor) = scale + q * rest.
+template <class T, class V>
+FASTRNN_INLINE void exp2_terms(V x, T factor, V& scale, V& rest, V& q) {
   using C = Exp2<T>;
-  const Vec<T> shifted = t + C::round;
-  const Vec<T> r = t - (shifted - C::round);
-  scale = as_float<T>((as_int<T>(shifted) + C::bias) << C::mantissa);
+  const V r = split_exp2<T>(x, factor, scale);
   rest = scale * r;
-  const Vec<T> r2 = r * r, r4 = r2 * r2;
+  const V r2 = r * r, r4 = r2 * r2;
   q = in_pairs<T, C::terms>(C::q, r, r2, r4, r4 * r4);
 }
 
-template <class T>
-FASTRNN_INLINE Vec<T> quick_sigmoid(Vec<T> x) {
-  using C = Exp2<T>;
-  Vec<T> scale, rest, q;
-  exp2_terms<T>(clamp(x * -C::log2e, -C::limit, C::limit), scale, rest, q);
+template <class T, class V>
+FASTRNN_INLINE V quick_sigmoid(V x) {
+  V scale, rest, q;
+  exp2_terms<T>(clamp(x, -kSigmoidEnd<T>, kSigmoidEnd<T>), -Exp2<T>::log2e, scale, rest, q);
   return T(1) / (q * rest + (scale + T(1)));
 }
 
-template <class T>
-FASTRNN_INLINE Vec<T> quick_tanh(Vec<T> x) {
-  using C = Exp2<T>;
-  Vec<T> scale, rest, q;
-  exp2_terms<T>(clamp(x * (T(2) * C::log2e), T(-60), T(60)), scale, rest, q);
+template <class T, class V>
+FASTRNN_INLINE V quick_tanh(V x) {
+  V scale, rest, q;
+  exp2_terms<T>(clamp(x, -kTanhEnd<T>, kTanhEnd<T>), T(2) * Exp2<T>::log2e, scale, rest, q);
   return (q * rest + (scale - T(1))) / (q * rest + (scale + T(1)));
 }
 

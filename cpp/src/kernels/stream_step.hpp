@@ -46,30 +46,36 @@ FASTRNN_INLINE void stream_product(Vec<T> (&acc)[A][NP * S], const T* v, index K
   for (; k < K; ++k, w += N * L) add(0, v + k, w);
 }
 
-template <class T, class P, int kStandard, int NP>
+// The gates of N panels at once.
+template <class T, class P, int kStandard, int N>
 FASTRNN_INLINE void stream_finish(const StreamCell<T>& s, const Vec<T>* sum, index panel, T* y) {
-  constexpr int L = kLanes<T>;
+  constexpr int L = kLanes<T>, S = P::slots;
+  typedef typename BundleOf<T, N>::V V;
   const Gates<T, kStandard> gates{{s.gate}, {s.candidate}, {s.output}};
+  const index unit = panel * L;
+  V sums[S], saved[P::saved_slots];
+  Unit<V> u;
 #pragma GCC unroll 4
-  for (int n = 0; n < NP; ++n) {
-    const index unit = (panel + n) * L;
-    Unit<Vec<T>> u;
-    Vec<T> saved[P::saved_slots];
-    u.h_prev = load<T>(s.h + unit);
-    if (P::has_c) u.c_prev = load<T>(s.c + unit);
-    if (P::keep_from > 1) saved[1] = load<T>(s.z + unit);
-    P::template forward<kStandard>(sum + n * P::slots, u, saved, gates);
+  for (int n = 0; n < N; ++n) {
+    const index at = unit + n * L;
+    for (int slot = 0; slot < S; ++slot) part<T>(sums[slot], n) = sum[n * S + slot];
+    part<T>(u.h_prev, n) = load<T>(s.h + at);
+    if (P::has_c) part<T>(u.c_prev, n) = load<T>(s.c + at);
+    if (P::keep_from > 1) part<T>(saved[1], n) = load<T>(s.z + at);
+  }
+  P::template forward<kStandard>(sums, u, saved, gates);
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) {
+    const index at = unit + n * L;
     if (!P::final_phase) {
-      store<T>(s.z + unit, saved[1]);
-      store<T>(s.reset_h + unit, u.reset_h);
+      store<T>(s.z + at, part<T>(saved[1], n));
+      store<T>(s.reset_h + at, part<T>(u.reset_h, n));
       continue;
     }
-    if (P::has_c) store<T>(s.c + unit, u.c);
-    store<T>(s.h_next + unit, u.h);
-    if (y) {
-      const index left = s.hidden - unit;
-      store_first<T>(y + unit, u.h, left < L ? left : L);
-    }
+    const Vec<T> h = part<T>(u.h, n);
+    if (P::has_c) store<T>(s.c + at, part<T>(u.c, n));
+    store<T>(s.h_next + at, h);
+    if (y) store_first<T>(y + at, h, s.hidden - at < L ? s.hidden - at : L);
   }
 }
 
@@ -100,7 +106,9 @@ FASTRNN_NOINLINE void stream_tile_step(const StreamCell<T>& s, const T* w, const
     if constexpr (A == 2) sum[i] = acc[0][i] + acc[1][i];
     if constexpr (A == 4) sum[i] = (acc[0][i] + acc[1][i]) + (acc[2][i] + acc[3][i]);
   }
-  stream_finish<T, P, kStandard, NP>(s, sum, panel, y);
+  constexpr int B = NP < kBundle ? NP : kBundle;
+#pragma GCC unroll 4
+  for (int n = 0; n < NP; n += B) stream_finish<T, P, kStandard, B>(s, sum + n * S, panel + n, y);
 }
 
 // All panels of a step: tiles of W, then what is left in halves of that.
@@ -229,9 +237,10 @@ template <class T, class P, class Second = P>
 static StreamKernel<T> stream_pick(const StreamCell<T>& s) {
   constexpr int wide = P::slots == 4 ? 2 : 4 / P::slots, narrow = P::slots == 4 && sizeof(Vec<T>) == 64 ? 1 : wide;
   if (!is_standard<P>(s)) return {stream_run<T, narrow, 0, P, Second>, narrow};  // activations are called: they decide
+  constexpr int gates = kBundle > 1 && P::has_c ? 1 : kQuick;  // a bundle of an LSTM's: not latency but instructions
   if (s.panels * panel_size<T, P>(s) * index(sizeof(T)) <= kFirstCache)
-    return {stream_run<T, wide, kQuick, P, Second>, wide};
-  return {stream_run<T, narrow, kQuick, P, Second>, narrow};
+    return {stream_run<T, wide, gates, P, Second>, wide};
+  return {stream_run<T, narrow, gates, P, Second>, narrow};
 }
 
 template <class T>
