@@ -121,6 +121,7 @@ LARGE = {
     "few-rows-whole": (6, 40, 48, 64),  # weight gradients of whole vectors, in place
     "odd": (67, 19, 97, 129),
     "one-row-long": (1, 130, 96, 200),
+    "wide": (70, 4, 203, 420),  # gate gradients are gathered, in several blocks
 }
 
 

@@ -103,6 +103,13 @@ Gemm<T> take_back(const T* gates, index stride, index count, const Runs& runs, c
   return m;
 }
 
+// Where one member of a team works.
+template <class T>
+struct MemberRoom {
+  MatrixRoom matrices;
+  Buffer<T> gathered;
+};
+
 // The gradients of all shards, from the gate gradients that backward's walk leaves.
 template <class T>
 class GradientSums {
@@ -123,6 +130,16 @@ class GradientSums {
     }
   }
 
+  MemberRoom<T> member_room() const {
+    const index L = w.kernels->lanes, rows = w.chunk * w.rows;
+    index values = gathered_room<T>(rows, w.H * cell.x_all.count, panels_of(w.I, int(L)));
+    for (int p = 0; p < cell.phases; ++p)
+      values = std::max(values, gathered_room<T>(rows, w.H * cell.h_all[p].count, panels));
+    MemberRoom<T> room{MatrixRoom(w.matrices_dx || w.matrices_dw || w.matrices_dr), {}};
+    if (values > 0) room.gathered = Buffer<T>(size_t(values));
+    return room;
+  }
+
   // Of shard i, by one member before any rows.
   void begin(index i) {
     const Shard<T>& shard = w.shards[size_t(i)];
@@ -134,7 +151,7 @@ class GradientSums {
 
   // What the rows [begin, end) of the walk, which belong to this chunk, add to a gradient, in the share of this member.
   void add(Gradient of, index i, const ChunkRows<T>& rows, index begin, index end, const Team& team,
-           MatrixRoom& room) {
+           MemberRoom<T>& room) {
     const index at = begin - rows.first, count = end - begin;
     const T* const gates = rows.gates + at * row_values;
     if (of == Gradient::input) {
@@ -151,7 +168,7 @@ class GradientSums {
     o.d_stride = row_values;
     if (of == Gradient::weight_ih) {
       if (w.distinct) return;  // from their sums
-      add_outer(o, i, team, d_weight_ih, w.x.data, rows.x.data() + at, w.I, w.matrices_dw ? &room : nullptr);
+      add_outer(o, i, team, d_weight_ih, w.x.data, rows.x.data() + at, w.I, w.matrices_dw ? &room.matrices : nullptr);
       add_outer(o, i, team, d_bias_ih, &one, nullptr, 1);
       return;
     }
@@ -163,14 +180,14 @@ class GradientSums {
       for (int p = 0; o.rows <= 0 && o.fresh && team.rank == 0 && p < cell.phases; ++p) clear(d_weight_hh[p], i);
       if (o.rows <= 0) return;
     }
-    MatrixRoom* const matrices = w.matrices_dr ? &room : nullptr;
+    MatrixRoom* const matrices = w.matrices_dr ? &room.matrices : nullptr;
     add_outer(o, i, team, d_weight_hh[0], trace.operand ? trace.operand : trace.h, rows.h.data() + at, w.H, matrices);
     if (cell.phases > 1)  // the second product read r*h_prev
       add_outer(o, i, team, d_weight_hh[1], trace.reset_h, rows.reset_h.data() + at, w.H, matrices);
   }
 
   // By every member, when all rows of the shard are in.
-  void finish_shard(index i, Team& team, MatrixRoom& room) {
+  void finish_shard(index i, Team& team, MemberRoom<T>& room) {
     if (w.shards[size_t(i)].schedule.steps() == 0) {
       for (const Accumulator<T>* a :
            {&d_weight_ih, &d_bias_ih, &d_weight_hh[0], &d_weight_hh[1], &d_bias_hh[0], &d_bias_hh[1]})
@@ -201,7 +218,7 @@ class GradientSums {
   // dx of `count` rows of gate gradients (of a chunk, or summed over tokens); members share the columns, or the rows
   // where there are few columns.
   void input_gradient(index count, const T* gates, index stride, T* dx, const index* dx_at, const Team& team,
-                      MatrixRoom& room) {
+                      MemberRoom<T>& room) {
     const int L = w.kernels->lanes;
     const index x_panels = panels_of(w.I, L);
     Gemm<T> m = take_back<T>(gates, stride, count, x_runs, w.backward_weights.ih, w.I);
@@ -217,11 +234,13 @@ class GradientSums {
       m.a += team.begin(count) * stride;
       m.c_offset += team.begin(count);
     }
+    if (gathered_room<T>(m.rows, w.H * cell.x_all.count, panels_of(m.columns, L)) > 0) m.room = room.gathered.data();
     if constexpr (std::is_same_v<T, float>) {
       if (w.matrices_dx) {
         const index first = (m.b - w.backward_weights.ih.data()) / (w.H * cell.x_all.count * L);
         const char* tiles = w.backward_weights.tiles_ih.data();
-        return gemm_by_matrices(*w.kernels, m, tiles + size_t(first) * matrix_tiles(w.H * cell.x_all.count), room);
+        return gemm_by_matrices(*w.kernels, m, tiles + size_t(first) * matrix_tiles(w.H * cell.x_all.count),
+                                room.matrices);
       }
     }
     w.kernels->gemm(m);
@@ -325,14 +344,14 @@ class GradientSums {
   }
 
   // What the chunks of a shard left for W: one product per distinct token.
-  void token_gradients(index i, Team& team, MatrixRoom& room) {
+  void token_gradients(index i, Team& team, MemberRoom<T>& room) {
     TokenSums<T>& k = tokens[size_t(i)];
     Outer<T> o{};
     o.fresh = true;
     o.rows = k.count();
     o.d = k.sums.data();
     o.d_stride = token_values;
-    add_outer(o, i, team, d_weight_ih, w.x.data, k.row.data(), w.I, w.matrices_dw ? &room : nullptr);
+    add_outer(o, i, team, d_weight_ih, w.x.data, k.row.data(), w.I, w.matrices_dw ? &room.matrices : nullptr);
     add_outer(o, i, team, d_bias_ih, &one, nullptr, 1);
     team.barrier();  // all panels are summed
     if (g.x) input_gradient(k.count(), k.sums.data(), token_values, k.grad.data(), k.out.data(), team, room);

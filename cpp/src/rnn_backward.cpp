@@ -117,7 +117,7 @@ class Backward {
     Team alone;
     Team& walkers = pipelined ? alone : team;
     ChunkRows<T> rows(w, g, shard);
-    MatrixRoom room(w.matrices_dx || w.matrices_dw || w.matrices_dr);
+    MemberRoom<T> room = sums.member_room();
     Trace<T> trace = shard.trace.from(s, 0, shard.rows(), true);
     for (index end = s.steps(); end > 0;) {
       const index begin = (end - 1) / w.chunk * w.chunk;
@@ -126,8 +126,8 @@ class Backward {
       for (index step = end - 1; step >= begin && !(pipelined && team.rank > 0); --step) {
         const index active = s.active(step), later = s.active(step + 1);
         for (int p = 0; p < cell.phases; ++p) {
-          run_step(shard, trace, t, walkers, dy_offsets, step, p, 0, later);       // rows that go on
-          run_step(shard, trace, t, walkers, dy_offsets, step, p, later, active);  // rows that end here
+          run_step(shard, trace, t, walkers, room, dy_offsets, step, p, 0, later);       // rows that go on
+          run_step(shard, trace, t, walkers, room, dy_offsets, step, p, later, active);  // rows that end here
           walkers.barrier();
         }
         if (pipelined) t.streams->advance(s.total() - s.start[step]);
@@ -158,7 +158,7 @@ class Backward {
       for (index r = 0; r < shard.rows(); ++r) scatter_row<T>(t.dc.data() + r * w.state_stride, s, r, w.H, g.c0);
   }
 
-  void run_step(const Shard<T>& shard, const Trace<T>& trace, Scratch<T>& t, const Team& team,
+  void run_step(const Shard<T>& shard, const Trace<T>& trace, Scratch<T>& t, const Team& team, MemberRoom<T>& room,
                 const RowOffsets& dy_offsets, index step, int p, index first, index last) {
     if (first >= last) return;
     const Schedule& s = shard.schedule;
@@ -202,6 +202,8 @@ class Backward {
     b.segment = h_runs[p].offset.data();
     b.segment_length = h_runs[p].length.data();
     b.segments = h_runs[p].count();
+    if (gathered_room<T>(b.rows, w.H * cell.h_all[p].count, b.last_panel - b.first_panel) > 0)
+      b.room = room.gathered.data();
     w.kernels->backward[int(w.options.cell)][p](b);
   }
 

@@ -8,34 +8,60 @@
 namespace fastrnn {
 namespace {
 
-// A run of MR rows comes into the first cache. From one run to the next is too far for the processor to see it coming.
-template <class T, int MR>
-FASTRNN_INLINE void fetch_rows(const T* a, index a_stride, index length) {
-#pragma GCC unroll 16
-  for (int m = 0; m < MR; ++m)
-    for (index k = 0; k < length; k += 64 / index(sizeof(T))) prefetch<kIntoFirstCache>(a + m * a_stride + k);
-}
+// Rows of A: `stride` apart, each in runs (offset, length) in the order of K.
+template <class T>
+struct Rows {
+  const T* a;
+  index stride;
+  const index *segment, *length;
+  index segments;
 
-// acc += A.B over the runs that make up a row of A.
-template <class T, int MR, int NP>
-FASTRNN_INLINE void accumulate_runs(Vec<T> (&acc)[MR][NP], const T* a, index a_stride, const T* b, index panel_stride,
-                                    const index* segment, const index* length, index segments, const T* ahead) {
-  constexpr int L = kLanes<T>;
-  constexpr index kLaterRun = L < 16 ? 16 / L : 1;  // with four slots 64 values of K later
-  // worth it where all the rows' weights do not stay in the first cache, or the rows themselves; of vectors that are less
-  // than a line, the processor fetches enough by itself
-  const index bytes = panel_stride * index(sizeof(T));
-  const bool far = sizeof(Vec<T>) >= 64 && NP * bytes > kFirstCache, rows_far = MR * bytes / L > kFirstCache / 4;
-  for (index i = 0; i < segments; ++i) {
-    const index later = i + kLaterRun;
-    if (rows_far && later < segments) fetch_rows<T, MR>(a + segment[later], a_stride, length[later]);
-    StridedRows<T, MR> run(a + segment[i], a_stride);
-    if (far)
-      accumulate<T, MR, NP, 1, 1, true>(acc, run, b, panel_stride, length[i], ahead);
-    else
-      accumulate<T, MR, NP, 1, 1>(acc, run, b, panel_stride, length[i], ahead);
-    b += length[i] * L;
-    ahead += length[i] * L;
+  // acc += the MR rows from `row` on, times a panel.
+  template <int MR, int NP>
+  FASTRNN_ALWAYS void accumulate(Vec<T> (&acc)[MR][NP], index row, const T* b, index panel_stride,
+                                 const T* ahead) const {
+    constexpr int L = kLanes<T>;
+    // worth it where all the rows' weights do not stay in the first cache; of vectors that are less than a line, the
+    // processor fetches enough by itself
+    const bool far = sizeof(Vec<T>) >= 64 && NP * panel_stride * index(sizeof(T)) > kFirstCache;
+    for (index i = 0; i < segments; ++i) {
+      StridedRows<T, MR> run(a + row * stride + segment[i], stride);
+      if (far)
+        fastrnn::accumulate<T, MR, NP, 1, 1, true>(acc, run, b, panel_stride, length[i], ahead);
+      else
+        fastrnn::accumulate<T, MR, NP, 1, 1>(acc, run, b, panel_stride, length[i], ahead);
+      b += length[i] * L;
+      ahead += length[i] * L;
+    }
+  }
+
+  // The first `count` rows, copied to `to` as one run each, gathered_stride apart.
+  FASTRNN_ALWAYS void gather(index count, index K, T* to) const {
+    constexpr int L = kLanes<T>;
+    for (index i = 0; i < segments; to += length[i++])
+      for (index r = 0; r < count; ++r) {
+        const T* from = a + r * stride + segment[i];
+        T* row = to + r * gathered_stride<T>(K);
+        index k = 0;
+        for (; k + L <= length[i]; k += L) store<T>(row + k, load<T>(from + k));
+        if (k < length[i]) store_first<T>(row + k, load_first<T>(from + k, length[i] - k), length[i] - k);
+      }
+  }
+};
+
+// f(rows, first, count) for blocks of rows: as they stand, or copied to `room`, if there is any.
+template <class T, class F>
+FASTRNN_INLINE void in_blocks(const Rows<T>& rows, index count, index K, T* room, const F& f) {
+  const index none = 0, block = room ? gathered_rows<T>(K) : count;
+  for (index first = 0; first < count; first += block) {
+    const index n = count - first < block ? count - first : block;
+    Rows<T> part = rows;
+    part.a += first * rows.stride;
+    if (room) {
+      part.gather(n, K, room);
+      part = {room, gathered_stride<T>(K), &none, &K, 1};
+    }
+    f(part, first, n);
   }
 }
 
@@ -85,6 +111,8 @@ FASTRNN_NOINLINE void finish_gemm(const Gemm<T>& g, const Vec<T>* acc, int rows,
 template <class T>
 struct GemmTile {
   const Gemm<T>& g;
+  const Rows<T>& rows;
+  index first;  // of all rows, the first of these
   Panels panels;
   index panel_stride;
 
@@ -102,16 +130,15 @@ struct GemmTile {
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
-        for (int n = 0; n < NP; ++n) prefetch<kIntoFirstCache>(g.c + g.c_offset[row + m] + (panel + n) * L);
-    accumulate_runs<T, MR, NP>(acc, g.a + row * g.a_stride, g.a_stride, g.b + panel * panel_stride, panel_stride,
-                               g.segment, g.segment_length, g.segments,
-                               next_panels<NP>(g.b, panel_stride, panel_stride / L, panels, row / MR, panel));
+        for (int n = 0; n < NP; ++n) prefetch<kIntoFirstCache>(g.c + g.c_offset[first + row + m] + (panel + n) * L);
+    rows.accumulate(acc, row, g.b + panel * panel_stride, panel_stride,
+                    next_panels<NP>(g.b, panel_stride, panel_stride / L, panels, row / MR, panel));
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
       for (int n = 0; n < NP; ++n) out[m * NP + n] = acc[m][n];
-    finish_gemm<T>(g, out, MR, NP, row, panel);
+    finish_gemm<T>(g, out, MR, NP, first + row, panel);
   }
 };
 
@@ -121,7 +148,10 @@ static void gemm(const Gemm<T>& g) {
   const index K = total_length(g.segment_length, g.segments);
   const index narrow = g.narrow ? narrow_columns(g.columns, K, L) : 0;
   const Panels panels{0, (g.columns - narrow + L - 1) / L, false};
-  tile_single(GemmTile<T>{g, panels, K * L}, g.rows, panels);
+  const Rows<T> all{g.a, g.a_stride, g.segment, g.segment_length, g.segments};
+  in_blocks(all, g.rows, K, g.room, [&](const Rows<T>& rows, index first, index count) FASTRNN_ALWAYS {
+    tile_single(GemmTile<T>{g, rows, first, panels, K * L}, count, panels);
+  });
   if (narrow == 0) return;
   const Vec<T> bias = g.bias ? load<T>(g.bias + panels.last * L) : Vec<T>{};
   narrow_panel(g.a, g.a_stride, g.b + panels.last * K * L, K, narrow, g.segment, g.segment_length, g.segments, g.rows,

@@ -99,6 +99,30 @@ struct ForwardStep {
   const Quantum* quantum;  // Int8: of each row
 };
 
+constexpr index kFirstCache = 32 << 10;  // weights of so many bytes stay in the first cache from step to step
+
+// Rows that stand in runs are read faster from a copy in which each is one run, of so many rows at a time as the second
+// cache holds (gemm.hpp).
+constexpr index kGathered = 400 << 10;  // bytes of the copy, unless twelve rows take more
+
+template <class T>
+constexpr index gathered_stride(index K) {
+  return K + 64 / index(sizeof(T));  // rows whose length is a power of two would displace each other
+}
+template <class T>
+constexpr index gathered_rows(index K) {  // a multiple of the rows of every tile
+  const index fit = kGathered / (gathered_stride<T>(K) * index(sizeof(T))) / 12 * 12;
+  return fit > 12 ? fit : 12;
+}
+// How many values the copy takes. 0: it does not pay, because a tile's rows stay in the first cache or too few panels
+// read it.
+template <class T>
+constexpr index gathered_room(index rows, index K, index panels) {
+  constexpr index kRows = 6, kPanels = 12;
+  const bool pays = rows >= kRows && panels >= kPanels && kRows * K * index(sizeof(T)) > kFirstCache / 4;
+  return pays ? gathered_rows<T>(K) * gathered_stride<T>(K) : 0;
+}
+
 // One step of backpropagation through time: from dL/dh to the gradients of the gates' pre-activations.
 // dh = (next . R) * recurrent_mask + direct + dy + grad_h_n.
 template <class T>
@@ -114,6 +138,7 @@ struct BackwardStep {
   const index* segment;    // where the K values of a row of gate gradients stand: runs (offset, length)
   const index* segment_length;
   index segments;
+  T* room;                 // null, or gathered_room values
   index state_stride;
   const T* grad_h_n;       // null, or rows as the state: given at the last step of the rows
   const T* dy;             // null, or rows dy + dy_offset[r]
@@ -144,6 +169,7 @@ struct Gemm {
   const index* segment;  // runs (offset, length) of a row, in the order of K
   const index* segment_length;
   index segments;
+  T* room;     // null, or gathered_room values
   const T* b;  // packed (N/L, K, L)
   bool narrow;  // the last panel of b is a narrow one, where narrow_columns says so
   const T* bias;  // packed (N/L, L), or null
@@ -174,7 +200,6 @@ struct Outer {
 };
 
 constexpr index kStreamAhead = 12;      // steps of a block whose input products are made together
-constexpr index kFirstCache = 32 << 10;  // weights of so many bytes stay in the first cache from step to step
 
 // One row whose state is carried from step to step (stream.cpp). Tiles of `width` panels at most follow one another; a
 // tile of N panels is its bias (N, slots, L), then (k, N, slots of x, L) over the inputs, then the same over h.

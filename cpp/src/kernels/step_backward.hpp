@@ -118,25 +118,23 @@ template <class T>
 struct BackwardTile {
   const BackwardStep<T>& s;
   FinishBackward<T> finish;
+  const Rows<T>& rows;  // of the later step's gate gradients
+  index first;          // of the step's rows, the first of these
   Panels panels;
-  index gates_stride, panel_stride;
+  index panel_stride;
 
   template <int MR, int NP>
   FASTRNN_ALWAYS void run(index row, index panel) const {
     Vec<T> acc[MR][NP] = {};
-    if (s.next) {
-      accumulate_runs<T, MR, NP>(acc, s.next + (s.first_row + row) * gates_stride, gates_stride,
-                                 s.weight_hh_t + panel * panel_stride, panel_stride, s.segment, s.segment_length,
-                                 s.segments,
-                                 next_panels<NP>(s.weight_hh_t, panel_stride, panel_stride / kLanes<T>, panels,
-                                                 row / MR, panel));
-    }
+    if (s.next)
+      rows.accumulate(acc, row, s.weight_hh_t + panel * panel_stride, panel_stride,
+                      next_panels<NP>(s.weight_hh_t, panel_stride, panel_stride / kLanes<T>, panels, row / MR, panel));
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
       for (int n = 0; n < NP; ++n) out[m * NP + n] = acc[m][n];
-    finish(s, out, MR, NP, row, panel);
+    finish(s, out, MR, NP, first + row, panel);
   }
 };
 
@@ -147,13 +145,15 @@ FASTRNN_NOINLINE void backward_tiles(const BackwardStep<T>& s, FinishBackward<T>
   const index K = total_length(s.segment_length, s.segments), whole = s.hidden / L;
   const index narrow = s.last_panel > whole ? narrow_columns(s.hidden, K, L) : 0;  // of another member, if not ours
   const Panels panels{s.first_panel, narrow > 0 ? whole : s.last_panel, s.descending};
-  if (narrow > 0) {
-    const T* const next = s.next ? s.next : s.gates;  // of which nothing is read
-    narrow_panel(next + s.first_row * gates_stride, gates_stride, s.weight_hh_t + whole * K * L, K, narrow, s.segment,
-                 s.segment_length, s.next ? s.segments : 0, s.rows,
+  const T* const next = s.next ? s.next : s.gates;  // of which nothing is read
+  const Rows<T> all{next + s.first_row * gates_stride, gates_stride, s.segment, s.segment_length, s.next ? s.segments : 0};
+  if (narrow > 0)
+    narrow_panel(all.a, all.stride, s.weight_hh_t + whole * K * L, K, narrow, all.segment, all.length, all.segments, s.rows,
                  [&](const Vec<T>* out, int rows, index row) FASTRNN_ALWAYS { finish(s, out, rows, 1, row, whole); });
-  }
-  tile_single(BackwardTile<T>{s, finish, panels, gates_stride, K * L}, s.rows, panels);
+  T* const room = s.next ? s.room : nullptr;
+  in_blocks(all, s.rows, K, room, [&](const Rows<T>& rows, index first, index count) FASTRNN_ALWAYS {
+    tile_single(BackwardTile<T>{s, finish, rows, first, panels, K * L}, count, panels);
+  });
 }
 
 template <class T, class P, bool kFirstPhase>
