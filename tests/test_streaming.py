@@ -183,7 +183,8 @@ def test_denormals_are_flushed(isa: str, dtype: Any) -> None:
 @each_isa
 @each_dtype
 def test_accuracy_of_the_standard_activations(isa: str, dtype: Any) -> None:
-    """The bounds of quick_math.hpp, through an RNN whose h is tanh(x) and an LSTM whose h is sigmoid(x)."""
+    """The bounds of quick_math.hpp, through an RNN whose h is tanh(x), an LSTM whose h is sigmoid(x), and a GRU in which
+    what is left of h = 1 after a step is sigmoid(x)."""
     small = np.logspace(-8, 1, 50_000)
     x = np.concatenate([np.linspace(-30, 30, 200_000), small, -small]).astype(dtype).reshape(-1, 16)
     wide = x.astype(np.longdouble)
@@ -194,10 +195,18 @@ def test_accuracy_of_the_standard_activations(isa: str, dtype: Any) -> None:
         lstm = Stream("lstm", weight, np.zeros((64, 16), dtype), bias)
         lstm.state = np.zeros(16, dtype), np.full(16, 50, dtype)
         sigmoid = lstm(x)
+        weight = np.zeros((48, 16), dtype)
+        weight[16:32] = np.eye(16)
+        gru, one = Stream("gru", weight, np.zeros((48, 16), dtype)), np.ones(16, dtype)
+        left = np.empty_like(x)
+        for row, out in zip(x, left, strict=True):
+            gru.state = one
+            gru(row, out=out)
     error = np.abs(tanh - np.tanh(wide))
     assert error.max() <= (1.7e-7 if dtype == np.float32 else 3.2e-16)
     assert (error / np.spacing(np.abs(np.tanh(wide)).astype(dtype))).max() <= (4 if dtype == np.float32 else 4.5)
-    assert np.abs(sigmoid - 1 / (1 + np.exp(-wide))).max() <= (1e-7 if dtype == np.float32 else 2e-16)
+    for got in (sigmoid, left):
+        assert np.abs(got - 1 / (1 + np.exp(-wide))).max() <= (1e-7 if dtype == np.float32 else 2e-16)
 
 
 @each_cell

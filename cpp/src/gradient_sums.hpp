@@ -131,10 +131,12 @@ class GradientSums {
   }
 
   MemberRoom<T> member_room() const {
-    const index L = w.kernels->lanes, rows = w.chunk * w.rows;
-    index values = gathered_room<T>(rows, w.H * cell.x_all.count, panels_of(w.I, int(L)));
+    const index x_panels = panels_of(w.I, w.kernels->lanes);
+    index values = 0;
+    if (g.x && !w.distinct && !w.matrices_dx)
+      values = gathered_room<T>(w.chunk * w.rows, w.H * cell.x_all.count, x_panels);
     for (int p = 0; p < cell.phases; ++p)
-      values = std::max(values, gathered_room<T>(rows, w.H * cell.h_all[p].count, panels));
+      values = std::max(values, gathered_room<T>(w.rows, w.H * cell.h_all[p].count, panels));
     MemberRoom<T> room{MatrixRoom(w.matrices_dx || w.matrices_dw || w.matrices_dr), {}};
     if (values > 0) room.gathered = Buffer<T>(size_t(values));
     return room;
@@ -234,7 +236,6 @@ class GradientSums {
       m.a += team.begin(count) * stride;
       m.c_offset += team.begin(count);
     }
-    if (gathered_room<T>(m.rows, w.H * cell.x_all.count, panels_of(m.columns, L)) > 0) m.room = room.gathered.data();
     if constexpr (std::is_same_v<T, float>) {
       if (w.matrices_dx) {
         const index first = (m.b - w.backward_weights.ih.data()) / (w.H * cell.x_all.count * L);
@@ -243,6 +244,8 @@ class GradientSums {
                                 room.matrices);
       }
     }
+    if (!w.distinct && gathered_room<T>(m.rows, w.H * cell.x_all.count, panels_of(m.columns, L)) > 0)
+      m.room = room.gathered.data();
     w.kernels->gemm(m);
   }
 

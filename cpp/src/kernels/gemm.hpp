@@ -8,6 +8,14 @@
 namespace fastrnn {
 namespace {
 
+// A run of MR rows comes into the first cache. From one run to the next is too far for the processor to see it coming.
+template <class T, int MR>
+FASTRNN_INLINE void fetch_rows(const T* a, index a_stride, index length) {
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m)
+    for (index k = 0; k < length; k += 64 / index(sizeof(T))) prefetch<kIntoFirstCache>(a + m * a_stride + k);
+}
+
 // Rows of A: `stride` apart, each in runs (offset, length) in the order of K.
 template <class T>
 struct Rows {
@@ -21,10 +29,14 @@ struct Rows {
   FASTRNN_ALWAYS void accumulate(Vec<T> (&acc)[MR][NP], index row, const T* b, index panel_stride,
                                  const T* ahead) const {
     constexpr int L = kLanes<T>;
-    // worth it where all the rows' weights do not stay in the first cache; of vectors that are less than a line, the
-    // processor fetches enough by itself
-    const bool far = sizeof(Vec<T>) >= 64 && NP * panel_stride * index(sizeof(T)) > kFirstCache;
+    constexpr index kLaterRun = L < 16 ? 16 / L : 1;  // with four slots 64 values of K later
+    // worth it where all the rows' weights do not stay in the first cache, or the rows themselves; of vectors that are
+    // less than a line, the processor fetches enough by itself
+    const index bytes = panel_stride * index(sizeof(T));
+    const bool far = sizeof(Vec<T>) >= 64 && NP * bytes > kFirstCache, rows_far = MR * bytes / L > kFirstCache / 4;
     for (index i = 0; i < segments; ++i) {
+      const index later = i + kLaterRun;
+      if (rows_far && later < segments) fetch_rows<T, MR>(a + row * stride + segment[later], stride, length[later]);
       StridedRows<T, MR> run(a + row * stride + segment[i], stride);
       if (far)
         fastrnn::accumulate<T, MR, NP, 1, 1, true>(acc, run, b, panel_stride, length[i], ahead);
@@ -52,7 +64,9 @@ struct Rows {
 // f(rows, first, count) for blocks of rows: as they stand, or copied to `room`, if there is any.
 template <class T, class F>
 FASTRNN_INLINE void in_blocks(const Rows<T>& rows, index count, index K, T* room, const F& f) {
-  const index none = 0, block = room ? gathered_rows<T>(K) : count;
+  constexpr index kWhole = 12;  // a multiple of the rows of every tile
+  const index blocks = room ? (count - 1) / gathered_rows<T>(K) + 1 : 1, none = 0;
+  const index block = blocks > 1 ? ((count - 1) / blocks / kWhole + 1) * kWhole : count;
   for (index first = 0; first < count; first += block) {
     const index n = count - first < block ? count - first : block;
     Rows<T> part = rows;

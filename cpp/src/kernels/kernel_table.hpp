@@ -101,18 +101,17 @@ struct ForwardStep {
 
 constexpr index kFirstCache = 32 << 10;  // weights of so many bytes stay in the first cache from step to step
 
-// Rows that stand in runs are read faster from a copy in which each is one run, of so many rows at a time as the second
-// cache holds (gemm.hpp).
-constexpr index kGathered = 400 << 10;  // bytes of the copy, unless twelve rows take more
-
+// Rows that stand in runs are read faster from a copy in which each is one run (gemm.hpp): of so many rows at a time that
+// reading all weights once for them does not matter.
 template <class T>
 constexpr index gathered_stride(index K) {
   return K + 64 / index(sizeof(T));  // rows whose length is a power of two would displace each other
 }
 template <class T>
-constexpr index gathered_rows(index K) {  // a multiple of the rows of every tile
-  const index fit = kGathered / (gathered_stride<T>(K) * index(sizeof(T))) / 12 * 12;
-  return fit > 12 ? fit : 12;
+constexpr index gathered_rows(index K) {
+  constexpr index kBytes = 1600 << 10, kLeast = 48, kWhole = 12;  // kWhole: a multiple of the rows of every tile
+  const index fit = kBytes / (gathered_stride<T>(K) * index(sizeof(T))) / kWhole * kWhole;
+  return fit > kLeast ? fit : kLeast;
 }
 // How many values the copy takes. 0: it does not pay, because a tile's rows stay in the first cache or too few panels
 // read it.
