@@ -183,8 +183,8 @@ def test_denormals_are_flushed(isa: str, dtype: Any) -> None:
 @each_isa
 @each_dtype
 def test_accuracy_of_the_standard_activations(isa: str, dtype: Any) -> None:
-    """The bounds of quick_math.hpp, through an RNN whose h is tanh(x), an LSTM whose h is sigmoid(x), and a GRU in which
-    what is left of h = 1 after a step is sigmoid(x)."""
+    """The bounds of quick_math.hpp, through an RNN whose h is tanh(x), an LSTM whose h is sigmoid(x), and a GRU that
+    leaves sigmoid(x) of h = 1."""
     small = np.logspace(-8, 1, 50_000)
     x = np.concatenate([np.linspace(-30, 30, 200_000), small, -small]).astype(dtype).reshape(-1, 16)
     wide = x.astype(np.longdouble)
