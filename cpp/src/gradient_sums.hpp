@@ -103,7 +103,7 @@ Gemm<T> take_back(const T* gates, index stride, index count, const Runs& runs, c
   return m;
 }
 
-// Where one member of a team works.
+// Where one member of a team works; `gathered` is empty where no product gathers its rows (gathered_room).
 template <class T>
 struct MemberRoom {
   MatrixRoom matrices;

@@ -64,9 +64,8 @@ struct Rows {
 // f(rows, first, count) for blocks of rows: as they stand, or copied to `room`, if there is any.
 template <class T, class F>
 FASTRNN_INLINE void in_blocks(const Rows<T>& rows, index count, index K, T* room, const F& f) {
-  constexpr index kWhole = 12;  // a multiple of the rows of every tile
   const index blocks = room ? (count - 1) / gathered_rows<T>(K) + 1 : 1, none = 0;
-  const index block = blocks > 1 ? ((count - 1) / blocks / kWhole + 1) * kWhole : count;
+  const index block = blocks > 1 ? ((count - 1) / blocks / kWholeTiles + 1) * kWholeTiles : count;
   for (index first = 0; first < count; first += block) {
     const index n = count - first < block ? count - first : block;
     Rows<T> part = rows;

@@ -103,14 +103,15 @@ constexpr index kFirstCache = 32 << 10;  // weights of so many bytes stay in the
 
 // Rows that stand in runs are read faster from a copy in which each is one run (gemm.hpp): of so many rows at a time that
 // reading all weights once for them does not matter.
+constexpr index kWholeTiles = 12;  // a multiple of the rows of every tile
 template <class T>
 constexpr index gathered_stride(index K) {
   return K + 64 / index(sizeof(T));  // rows whose length is a power of two would displace each other
 }
 template <class T>
 constexpr index gathered_rows(index K) {
-  constexpr index kBytes = 1600 << 10, kLeast = 48, kWhole = 12;  // kWhole: a multiple of the rows of every tile
-  const index fit = kBytes / (gathered_stride<T>(K) * index(sizeof(T))) / kWhole * kWhole;
+  constexpr index kBytes = 1600 << 10, kLeast = 4 * kWholeTiles;
+  const index fit = kBytes / (gathered_stride<T>(K) * index(sizeof(T))) / kWholeTiles * kWholeTiles;
   return fit > kLeast ? fit : kLeast;
 }
 // How many values the copy takes. 0: it does not pay, because a tile's rows stay in the first cache or too few panels
