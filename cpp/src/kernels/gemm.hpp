@@ -90,7 +90,7 @@ FASTRNN_INLINE void tile_single(const Tile& tile, index rows, Panels panels) {
   index row = 0;
   if (kManyRegisters) {
     if (panels.last - panels.first >= 4)
-      row = tile_rows<6, 4, 2, 1>(tile, row, end_of<6>(row, rows), panels);
+      row = tile_even_rows<4, 2, 1>(tile, rows, panels);
     else
       row = tile_rows<12, 2, 1>(tile, row, rows, panels);
     row = tile_rows<4, 4, 2, 1>(tile, row, rows, panels);
@@ -183,7 +183,7 @@ constexpr index outer_rows(index left) {
 // A block of rows of A, copied strip by strip: what one tile reads stands side by side.
 template <class T>
 struct Strips {
-  static constexpr index kRows = 256, kWide = 192 / index(sizeof(T)), L = kLanes<T>;  // kWide: a multiple of every tile
+  static constexpr index kRows = 256, kWide = 384 / index(sizeof(T)), L = kLanes<T>;  // kWide: a multiple of every tile
   T values[(kRows + L) * kWide];
 
   // A vector is copied at a time: behind each strip is room for what the last one brings along.
@@ -220,7 +220,7 @@ struct OuterTile {
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
-      for (int v = 0; v < NV; ++v) prefetch(next + m * o.c_stride + v * L);
+      for (int v = 0; v < NV; ++v) prefetch<kIntoFirstCache>(next + m * o.c_stride + v * L);
     const T* d[NV];
     for (int v = 0; v < NV; ++v) d[v] = o.d + o.column[column + v];
     Vec<T> acc[MR][NV];
@@ -233,8 +233,15 @@ struct OuterTile {
     const index line = row / MR * (64 / index(sizeof(T)));
     const T* fetched = later + line;
     const index* at = column == 0 && line < wide ? later_at : nullptr;
+    // and the first tile of each column what the next column reads of D
+    const bool ahead = row == 0 && column + 2 * NV <= o.columns;
+    const index next_column = ahead ? o.column[column + NV] - o.column[column] : 0;
     for (index r = 0; r < rows; ++r) {
       if (at) prefetch(fetched + at[r]);
+      if (ahead) {
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) prefetch(d[v] + next_column + (o.d_offset ? o.d_offset[r] : r * o.d_stride));
+      }
       Vec<T> dv[NV];
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) dv[v] = load<T>(d[v] + (o.d_offset ? o.d_offset[r] : r * o.d_stride));

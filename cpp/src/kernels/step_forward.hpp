@@ -288,8 +288,7 @@ static void forward_step(const ForwardStep<T, W>& s) {
   // for its weights instead: tiles that are no wider than they must be, walked up and down in turn, find more of them in
   // the first cache.
   if constexpr (C == 4 && kManyRegisters) {
-    row = tile_rows<6, 1>(tile, row, end_of<6>(row, s.rows), panels);
-    row = tile_rows<4, 1>(tile, row, s.rows, panels);
+    row = tile_even_rows<1>(tile, s.rows, panels);
     row = tile_rows<2, 1>(tile, row, s.rows, panels);
   } else if constexpr (C == 3 && kManyRegisters) {
     row = tile_rows<8, 1>(tile, row, end_of<8>(row, s.rows), panels);
@@ -305,10 +304,7 @@ static void forward_step(const ForwardStep<T, W>& s) {
     row = tile_rows<2, kSpread || C == 4 ? 1 : 2, 1>(tile, row, s.rows, panels);
   } else if constexpr (kManyRegisters) {
     if constexpr (C == 1)
-      if (panels.last - panels.first >= 4) {
-        row = tile_rows<6, 4, 2, 1>(tile, row, end_of<6>(row, s.rows), panels);
-        row = tile_rows<4, 4, 2, 1>(tile, row, s.rows, panels);
-      }
+      if (panels.last - panels.first >= 4) row = tile_even_rows<4, 2, 1>(tile, s.rows, panels);
     row = tile_rows<12 / C, 2, 1>(tile, row, s.rows, panels);
     row = tile_rows<4 / C, 4, 2, 1>(tile, row, s.rows, panels);
   } else if constexpr (C == 1 && !kSpread) {
