@@ -112,6 +112,21 @@ def test_few_units_in_the_last_panel(cell: str, H: int, dtype: Any, isa: str) ->
         check(case, expected, isa, dtype, (case.arrays["x"].shape, case.options))
 
 
+@lru_cache(maxsize=256)
+def rows_case(cell: str, B: int) -> tuple[Case, dict[str, Any]]:
+    case = draw(cell, np.random.default_rng([B, list(CELLS).index(cell)]), B=B, T=2, I=67, H=75, dtype=np.float32)
+    return case, run(reference, case.astype(np.float64))
+
+
+@each_isa
+@pytest.mark.parametrize("B", range(1, 28))
+@each_cell
+def test_every_number_of_rows(cell: str, B: int, isa: str) -> None:
+    """As tiles share them out."""
+    case, expected = rows_case(cell, B)
+    check(case, expected, isa, np.float32, B)
+
+
 # Big enough for the plan to use more than one thread, each way of splitting: rows, hidden units, long, ragged.
 LARGE = {
     "rows": (96, 12, 40, 72),
@@ -122,6 +137,7 @@ LARGE = {
     "odd": (67, 19, 97, 129),
     "one-row-long": (1, 130, 96, 200),
     "wide": (70, 4, 203, 420),  # gate gradients are gathered, in several blocks
+    "parts": (75, 2, 70, 691),  # their products are made in parts
 }
 
 

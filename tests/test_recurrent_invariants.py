@@ -72,7 +72,11 @@ def test_padded_equals_ragged(cell: str, reverse: bool, dtype: Any) -> None:
 
 
 @each_dtype
-@pytest.mark.parametrize(("I", "H"), [(I, H), (1, 50), (48, 64), (203, 205)], ids=["odd", "narrow", "whole", "wide"])
+@pytest.mark.parametrize(
+    ("I", "H"),
+    [(I, H), (1, 50), (48, 64), (203, 205), (70, 691)],
+    ids=["odd", "narrow", "whole", "wide", "parts"],  # as the products of gate gradients are made
+)
 @pytest.mark.parametrize("rows", [B, 40])  # one shard; several
 @each_cell
 def test_row_alone_equals_row_in_batch(cell: str, rows: int, I: int, H: int, dtype: Any) -> None:

@@ -131,12 +131,12 @@ class GradientSums {
   }
 
   MemberRoom<T> member_room() const {
-    const index x_panels = panels_of(w.I, w.kernels->lanes);
+    const index L = w.kernels->lanes, x_panels = panels_of(w.I, int(L));
     index values = 0;
     if (g.x && !w.distinct && !w.matrices_dx)
-      values = gathered_room<T>(w.chunk * w.rows, w.H * cell.x_all.count, x_panels);
+      values = gathered_room<T>(w.chunk * w.rows, w.H * cell.x_all.count, x_panels, L);
     for (int p = 0; p < cell.phases; ++p)
-      values = std::max(values, gathered_room<T>(w.rows, w.H * cell.h_all[p].count, panels));
+      values = std::max(values, gathered_room<T>(w.rows, w.H * cell.h_all[p].count, panels, L));
     MemberRoom<T> room{MatrixRoom(w.matrices_dx || w.matrices_dw || w.matrices_dr), {}};
     if (values > 0) room.gathered = Buffer<T>(size_t(values));
     return room;
@@ -244,7 +244,7 @@ class GradientSums {
                                 room.matrices);
       }
     }
-    if (!w.distinct && gathered_room<T>(m.rows, w.H * cell.x_all.count, panels_of(m.columns, L)) > 0)
+    if (!w.distinct && gathered_room<T>(m.rows, w.H * cell.x_all.count, panels_of(m.columns, L), L) > 0)
       m.room = room.gathered.data();
     w.kernels->gemm(m);
   }

@@ -202,7 +202,8 @@ class Backward {
     b.segment = h_runs[p].offset.data();
     b.segment_length = h_runs[p].length.data();
     b.segments = h_runs[p].count();
-    if (gathered_room<T>(b.rows, w.H * cell.h_all[p].count, b.last_panel - b.first_panel) > 0)
+    const index K = w.H * cell.h_all[p].count;
+    if (gathered_room<T>(b.rows, K, b.last_panel - b.first_panel, w.kernels->lanes) > 0)
       b.room = room.gathered.data();
     w.kernels->backward[int(w.options.cell)][p](b);
   }

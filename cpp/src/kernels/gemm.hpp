@@ -61,10 +61,70 @@ struct Rows {
   }
 };
 
-// f(rows, first, count) for blocks of rows: as they stand, or copied to `room`, if there is any.
+// Rows times packed panels. The weights of some panels may be more than the second cache holds, and then come from beyond
+// it for every tile of rows. So K is taken in parts: the weights of a part stay there until all tiles have met them, and
+// the sums wait for the next part.
+template <class T>
+struct RowsByPanels {
+  static constexpr int L = kLanes<T>, kMostParts = 16, kMostPanels = 4;
+  static constexpr index kWhole = -1;  // instead of a part: all of K
+  static constexpr index kRows = 6 * kWholeTiles, kWaiting = kRows * kMostPanels * L;  // of a product in parts
+
+  Rows<T> rows;
+  const T* weights;
+  index K;
+  Panels panels;
+  T* waiting;  // kWaiting values
+  index parts = 1, first_run[kMostParts + 1] = {}, first_k[kMostParts] = {};
+
+  RowsByPanels(const Rows<T>& rows, const T* weights, index K, Panels panels, T* waiting)
+      : rows(rows), weights(weights), K(K), panels(panels), waiting(waiting) {
+    constexpr index kStays = 512 << 10, kPart = 256 << 10, kBytes = kMostPanels * index(sizeof(Vec<T>));
+    if (!kManyRegisters || K * kBytes <= kStays || panels.last - panels.first < kMostPanels) return;
+    const index most = kPart / kBytes > K / kMostParts ? kPart / kBytes : K / kMostParts + 1;
+    for (index i = 0, k = 0; i < rows.segments; k += rows.length[i++])
+      if (k - first_k[parts - 1] >= most) first_run[parts] = i, first_k[parts++] = k;
+    first_run[parts] = rows.segments;
+  }
+
+  index rows_at_once() const { return parts > 1 ? kRows : 0; }
+
+  // The product in `part`, of sums that begin with begin(m, n): whether they are complete.
+  template <int MR, int NP, class Begin>
+  FASTRNN_ALWAYS bool add(Vec<T> (&acc)[MR][NP], index row, index panel, index part, const Begin& begin) const {
+    const bool whole = part < 0 || parts == 1, last = whole || part + 1 == parts;
+    const index stride = K * L, turn = row / MR;
+    const auto sum = [&](int m, int n) FASTRNN_ALWAYS { return waiting + ((row + m) * kMostPanels + n) * L; };
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n) acc[m][n] = whole || part == 0 ? begin(m, n) : load<T>(sum(m, n));
+    if (whole) {
+      rows.accumulate(acc, row, weights + panel * stride, stride, next_panels<NP>(weights, stride, K, panels, turn, panel));
+      return true;
+    }
+    // each tile fetches a panel of the next part, or of the next panels' first part
+    const index next = panels.descending ? panel - NP : panel + NP;
+    const index fetched = last && next >= panels.first && next + NP <= panels.last ? next : panel;
+    const T* ahead = weights + (fetched + turn % NP) * stride + (last ? 0 : first_k[part + 1] * L);
+    const index run = first_run[part];
+    const Rows<T> some{rows.a, rows.stride, rows.segment + run, rows.length + run, first_run[part + 1] - run};
+    some.accumulate(acc, row, weights + panel * stride + first_k[part] * L, stride, ahead);
+    if (last) return true;
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n) store<T>(sum(m, n), acc[m][n]);
+    return false;
+  }
+};
+
+// f(rows, first, count) for blocks of rows, of at most `most` if that is not zero: as they stand, or copied to `room`, if
+// there is any.
 template <class T, class F>
-FASTRNN_INLINE void in_blocks(const Rows<T>& rows, index count, index K, T* room, const F& f) {
-  const index blocks = room ? (count - 1) / gathered_rows<T>(K) + 1 : 1, none = 0;
+FASTRNN_INLINE void in_blocks(const Rows<T>& rows, index count, index K, T* room, index most, const F& f) {
+  if (room) most = gathered_rows<T>(K);
+  const index blocks = most > 0 ? (count - 1) / most + 1 : 1, none = 0;
   const index block = blocks > 1 ? ((count - 1) / blocks / kWholeTiles + 1) * kWholeTiles : count;
   for (index first = 0; first < count; first += block) {
     const index n = count - first < block ? count - first : block;
@@ -124,28 +184,22 @@ FASTRNN_NOINLINE void finish_gemm(const Gemm<T>& g, const Vec<T>* acc, int rows,
 template <class T>
 struct GemmTile {
   const Gemm<T>& g;
-  const Rows<T>& rows;
+  const RowsByPanels<T>& product;
   index first;  // of all rows, the first of these
-  Panels panels;
-  index panel_stride;
+
+  index parts() const { return product.parts; }
 
   template <int MR, int NP>
-  FASTRNN_ALWAYS void run(index row, index panel) const {
+  FASTRNN_ALWAYS void run(index row, index panel, index part = RowsByPanels<T>::kWhole) const {
     constexpr int L = kLanes<T>;
-    Vec<T> acc[MR][NP];
-#pragma GCC unroll 16
-    for (int n = 0; n < NP; ++n) {
-      const Vec<T> bias = g.bias ? load<T>(g.bias + (panel + n) * L) : Vec<T>{};
-#pragma GCC unroll 16
-      for (int m = 0; m < MR; ++m) acc[m][n] = bias;
-    }
-    if (g.c_offset)  // rows far apart, in memory that no cache may hold: fetched while their product is made
+    if (g.c_offset && part <= 0)  // rows far apart, in memory that no cache may hold: fetched while their product is made
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
         for (int n = 0; n < NP; ++n) prefetch<kIntoFirstCache>(g.c + g.c_offset[first + row + m] + (panel + n) * L);
-    rows.accumulate(acc, row, g.b + panel * panel_stride, panel_stride,
-                    next_panels<NP>(g.b, panel_stride, panel_stride / L, panels, row / MR, panel));
+    Vec<T> acc[MR][NP];
+    const auto bias = [&](int, int n) FASTRNN_ALWAYS { return g.bias ? load<T>(g.bias + (panel + n) * L) : Vec<T>{}; };
+    if (!product.add(acc, row, panel, part, bias)) return;
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -162,8 +216,11 @@ static void gemm(const Gemm<T>& g) {
   const index narrow = g.narrow ? narrow_columns(g.columns, K, L) : 0;
   const Panels panels{0, (g.columns - narrow + L - 1) / L, false};
   const Rows<T> all{g.a, g.a_stride, g.segment, g.segment_length, g.segments};
-  in_blocks(all, g.rows, K, g.room, [&](const Rows<T>& rows, index first, index count) FASTRNN_ALWAYS {
-    tile_single(GemmTile<T>{g, rows, first, panels, K * L}, count, panels);
+  alignas(64) T waiting[RowsByPanels<T>::kWaiting];
+  RowsByPanels<T> product(all, g.b, K, panels, waiting);
+  in_blocks(all, g.rows, K, g.room, product.rows_at_once(), [&](const Rows<T>& rows, index first, index count) FASTRNN_ALWAYS {
+    product.rows = rows;
+    tile_single(GemmTile<T>{g, product, first}, count, panels);
   });
   if (narrow == 0) return;
   const Vec<T> bias = g.bias ? load<T>(g.bias + panels.last * L) : Vec<T>{};

@@ -114,12 +114,13 @@ constexpr index gathered_rows(index K) {
   const index fit = kBytes / (gathered_stride<T>(K) * index(sizeof(T))) / kWholeTiles * kWholeTiles;
   return fit > kLeast ? fit : kLeast;
 }
-// How many values the copy takes. 0: it does not pay, because a tile's rows stay in the first cache or too few panels
-// read it.
+// How many values the copy takes. 0: it does not pay, because a tile's rows stay in the first cache, too few panels read
+// it, or a vector is a whole cache line, and runs so long that they are as fast as the copy (which costs 1 to 2 %).
 template <class T>
-constexpr index gathered_room(index rows, index K, index panels) {
-  constexpr index kRows = 6, kPanels = 12;
-  const bool pays = rows >= kRows && panels >= kPanels && kRows * K * index(sizeof(T)) > kFirstCache / 4;
+constexpr index gathered_room(index rows, index K, index panels, index lanes) {
+  constexpr index kRows = 6, kPanels = 12, kLine = 64;
+  const index size = index(sizeof(T));
+  const bool pays = lanes * size < kLine && rows >= kRows && panels >= kPanels && kRows * K * size > kFirstCache / 4;
   return pays ? gathered_rows<T>(K) * gathered_stride<T>(K) : 0;
 }
 

@@ -118,17 +118,15 @@ template <class T>
 struct BackwardTile {
   const BackwardStep<T>& s;
   FinishBackward<T> finish;
-  const Rows<T>& rows;  // of the later step's gate gradients
-  index first;          // of the step's rows, the first of these
-  Panels panels;
-  index panel_stride;
+  const RowsByPanels<T>& product;  // of the later step's gate gradients
+  index first;                     // of the step's rows, the first of these
+
+  index parts() const { return product.parts; }
 
   template <int MR, int NP>
-  FASTRNN_ALWAYS void run(index row, index panel) const {
-    Vec<T> acc[MR][NP] = {};
-    if (s.next)
-      rows.accumulate(acc, row, s.weight_hh_t + panel * panel_stride, panel_stride,
-                      next_panels<NP>(s.weight_hh_t, panel_stride, panel_stride / kLanes<T>, panels, row / MR, panel));
+  FASTRNN_ALWAYS void run(index row, index panel, index part = RowsByPanels<T>::kWhole) const {
+    Vec<T> acc[MR][NP];
+    if (!product.add(acc, row, panel, part, [](int, int) FASTRNN_ALWAYS { return Vec<T>{}; })) return;
     Vec<T> out[MR * NP];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -151,8 +149,11 @@ FASTRNN_NOINLINE void backward_tiles(const BackwardStep<T>& s, FinishBackward<T>
     narrow_panel(all.a, all.stride, s.weight_hh_t + whole * K * L, K, narrow, all.segment, all.length, all.segments, s.rows,
                  [&](const Vec<T>* out, int rows, index row) FASTRNN_ALWAYS { finish(s, out, rows, 1, row, whole); });
   T* const room = s.next ? s.room : nullptr;
-  in_blocks(all, s.rows, K, room, [&](const Rows<T>& rows, index first, index count) FASTRNN_ALWAYS {
-    tile_single(BackwardTile<T>{s, finish, rows, first, panels, K * L}, count, panels);
+  alignas(64) T waiting[RowsByPanels<T>::kWaiting];
+  RowsByPanels<T> product(all, s.weight_hh_t, K, panels, waiting);
+  in_blocks(all, s.rows, K, room, product.rows_at_once(), [&](const Rows<T>& rows, index first, index count) FASTRNN_ALWAYS {
+    product.rows = rows;
+    tile_single(BackwardTile<T>{s, finish, product, first}, count, panels);
   });
 }
 

@@ -151,8 +151,10 @@ struct ForwardTile {
   FinishForward<T, W> finish;
   Panels panels;
 
+  static constexpr index parts() { return 1; }
+
   template <int MR, int NP>
-  FASTRNN_ALWAYS void run(index row, index panel) const {
+  FASTRNN_ALWAYS void run(index row, index panel, index = 0) const {
     Vec<T> out[MR * NP * S];
     if constexpr (Product<W>::exact) {
       add_scaled<MR, NP>(out, row, panel);

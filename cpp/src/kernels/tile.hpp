@@ -148,7 +148,8 @@ FASTRNN_INLINE index end_of(index row, index rows) {
 }
 
 // Tiles of six, five and four rows, as many as of six alone and as even as can be: where the weights come from the second
-// cache, tiles of four wait for them. Every panel meets all of these tiles before the next one. Returns the first row left.
+// cache, tiles of four wait for them. Every panel meets all of these tiles before the next one, and of a tile that comes
+// in parts each part does. Returns the first row left.
 template <int... NP, class Tile>
 FASTRNN_INLINE index tile_even_rows(const Tile& tile, index rows, Panels panels) {
   const index tiles = (rows + 5) / 6, least = tiles > 0 ? rows / tiles : 0, larger = tiles > 0 ? rows % tiles : 0;
@@ -161,10 +162,12 @@ FASTRNN_INLINE index tile_even_rows(const Tile& tile, index rows, Panels panels)
     constexpr int W = decltype(width)::value;
     for (; p + W <= all; p += W) {
       const index panel = panels.first + (panels.descending ? all - p - W : p);
-      index row = 0;
-      for (index i = 0; i < sixes; ++i, row += 6) tile.template run<6, W>(row, panel);
-      for (index i = 0; i < fives; ++i, row += 5) tile.template run<5, W>(row, panel);
-      for (index i = 0; i < fours; ++i, row += 4) tile.template run<4, W>(row, panel);
+      for (index part = 0; part < tile.parts(); ++part) {
+        index row = 0;
+        for (index i = 0; i < sixes; ++i, row += 6) tile.template run<6, W>(row, panel, part);
+        for (index i = 0; i < fives; ++i, row += 5) tile.template run<5, W>(row, panel, part);
+        for (index i = 0; i < fours; ++i, row += 4) tile.template run<4, W>(row, panel, part);
+      }
     }
   };
   (by(Width<NP>{}), ...);
