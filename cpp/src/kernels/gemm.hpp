@@ -75,12 +75,13 @@ struct RowsByPanels {
   index K;
   Panels panels;
   T* waiting;  // kWaiting values
-  index parts = 1, first_run[kMostParts + 1] = {}, first_k[kMostParts] = {};
+  index parts = 1, first_run[kMostParts + 1], first_k[kMostParts];  // if there are several: they are not set otherwise
 
   RowsByPanels(const Rows<T>& rows, const T* weights, index K, Panels panels, T* waiting)
       : rows(rows), weights(weights), K(K), panels(panels), waiting(waiting) {
     constexpr index kStays = 512 << 10, kPart = 256 << 10, kBytes = kMostPanels * index(sizeof(Vec<T>));
     if (!kManyRegisters || K * kBytes <= kStays || panels.last - panels.first < kMostPanels) return;
+    first_run[0] = first_k[0] = 0;
     const index most = kPart / kBytes > K / kMostParts ? kPart / kBytes : K / kMostParts + 1;
     for (index i = 0, k = 0; i < rows.segments; k += rows.length[i++])
       if (k - first_k[parts - 1] >= most) first_run[parts] = i, first_k[parts++] = k;
@@ -290,8 +291,9 @@ struct OuterTile {
     const index line = row / MR * (64 / index(sizeof(T)));
     const T* fetched = later + line;
     const index* at = column == 0 && line < wide ? later_at : nullptr;
-    // and the first tile of each column what the next column reads of D
-    const bool ahead = row == 0 && column + 2 * NV <= o.columns;
+    // and the first tile of each column what the next column reads of D, unless all of it is in the first cache
+    const bool far = rows * o.columns * index(sizeof(Vec<T>)) > kFirstCache;
+    const bool ahead = kFetchesAhead<MR> && far && row == 0 && column + 2 * NV <= o.columns;
     const index next_column = ahead ? o.column[column + NV] - o.column[column] : 0;
     for (index r = 0; r < rows; ++r) {
       if (at) prefetch(fetched + at[r]);
