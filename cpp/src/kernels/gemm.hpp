@@ -77,14 +77,15 @@ struct RowsByPanels {
   T* waiting;  // kWaiting values
   index parts = 1, first_run[kMostParts + 1], first_k[kMostParts];  // if there are several: they are not set otherwise
 
-  RowsByPanels(const Rows<T>& rows, const T* weights, index K, Panels panels, T* waiting)
+  // `gathered`: `rows` will be replaced by copies of one run each, which have no parts.
+  RowsByPanels(const Rows<T>& rows, bool gathered, const T* weights, index K, Panels panels, T* waiting)
       : rows(rows), weights(weights), K(K), panels(panels), waiting(waiting) {
     constexpr index kStays = 512 << 10, kPart = 256 << 10, kBytes = kMostPanels * index(sizeof(Vec<T>));
-    if (!kManyRegisters || K * kBytes <= kStays || panels.last - panels.first < kMostPanels) return;
+    if (gathered || !kManyRegisters || K * kBytes <= kStays || panels.last - panels.first < kMostPanels) return;
     first_run[0] = first_k[0] = 0;
-    const index most = kPart / kBytes > K / kMostParts ? kPart / kBytes : K / kMostParts + 1;
+    const index enough = kPart / kBytes > K / kMostParts ? kPart / kBytes : K / kMostParts + 1;
     for (index i = 0, k = 0; i < rows.segments; k += rows.length[i++])
-      if (k - first_k[parts - 1] >= most) first_run[parts] = i, first_k[parts++] = k;
+      if (k - first_k[parts - 1] >= enough) first_run[parts] = i, first_k[parts++] = k;
     first_run[parts] = rows.segments;
   }
 
@@ -120,8 +121,8 @@ struct RowsByPanels {
   }
 };
 
-// f(rows, first, count) for blocks of rows, of at most `most` if that is not zero: as they stand, or copied to `room`, if
-// there is any.
+// f(rows, first, count) for blocks of rows: copied to `room`, if there is any, else as they stand, at most `most` of them if
+// that is not zero.
 template <class T, class F>
 FASTRNN_INLINE void in_blocks(const Rows<T>& rows, index count, index K, T* room, index most, const F& f) {
   if (room) most = gathered_rows<T>(K);
@@ -145,7 +146,8 @@ FASTRNN_INLINE index total_length(const index* length, index segments) {
   return sum;
 }
 
-// One accumulator per panel: rows many and panels few, or the other way round.
+// One accumulator per panel: rows many and panels few, or the other way round. A product in parts has kMostPanels at most
+// in its even tiles, and no parts in the others.
 template <class Tile>
 FASTRNN_INLINE void tile_single(const Tile& tile, index rows, Panels panels) {
   index row = 0;
@@ -193,7 +195,7 @@ struct GemmTile {
   template <int MR, int NP>
   FASTRNN_ALWAYS void run(index row, index panel, index part = RowsByPanels<T>::kWhole) const {
     constexpr int L = kLanes<T>;
-    if (g.c_offset && part <= 0)  // rows far apart, in memory that no cache may hold: fetched while their product is made
+    if (g.c_offset && (part < 0 || part + 1 == parts()))  // rows far apart, in memory that no cache may hold: fetched while their product is made
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
@@ -218,7 +220,7 @@ static void gemm(const Gemm<T>& g) {
   const Panels panels{0, (g.columns - narrow + L - 1) / L, false};
   const Rows<T> all{g.a, g.a_stride, g.segment, g.segment_length, g.segments};
   alignas(64) T waiting[RowsByPanels<T>::kWaiting];
-  RowsByPanels<T> product(all, g.b, K, panels, waiting);
+  RowsByPanels<T> product(all, g.room, g.b, K, panels, waiting);
   in_blocks(all, g.rows, K, g.room, product.rows_at_once(), [&](const Rows<T>& rows, index first, index count) FASTRNN_ALWAYS {
     product.rows = rows;
     tile_single(GemmTile<T>{g, product, first}, count, panels);
@@ -241,7 +243,7 @@ constexpr index outer_rows(index left) {
 // A block of rows of A, copied strip by strip: what one tile reads stands side by side.
 template <class T>
 struct Strips {
-  static constexpr index kRows = 256, kWide = 384 / index(sizeof(T)), L = kLanes<T>;  // kWide: a multiple of every tile
+  static constexpr index kRows = 256, kWide = 288 / index(sizeof(T)), L = kLanes<T>;  // kWide: a multiple of every tile
   T values[(kRows + L) * kWide];
 
   // A vector is copied at a time: behind each strip is room for what the last one brings along.
@@ -294,12 +296,13 @@ struct OuterTile {
     // and the first tile of each column what the next column reads of D, unless all of it is in the first cache
     const bool far = rows * o.columns * index(sizeof(Vec<T>)) > kFirstCache;
     const bool ahead = kFetchesAhead<MR> && far && row == 0 && column + 2 * NV <= o.columns;
-    const index next_column = ahead ? o.column[column + NV] - o.column[column] : 0;
+    const T* next_d[NV];
+    for (int v = 0; v < NV; ++v) next_d[v] = ahead ? o.d + o.column[column + NV + v] : o.d;
     for (index r = 0; r < rows; ++r) {
       if (at) prefetch(fetched + at[r]);
       if (ahead) {
 #pragma GCC unroll 16
-        for (int v = 0; v < NV; ++v) prefetch(d[v] + next_column + (o.d_offset ? o.d_offset[r] : r * o.d_stride));
+        for (int v = 0; v < NV; ++v) prefetch(next_d[v] + (o.d_offset ? o.d_offset[r] : r * o.d_stride));
       }
       Vec<T> dv[NV];
 #pragma GCC unroll 16

@@ -103,7 +103,7 @@ constexpr index kFirstCache = 32 << 10;  // weights of so many bytes stay in the
 
 // Rows that stand in runs are read faster from a copy in which each is one run (gemm.hpp): of so many rows at a time that
 // reading all weights once for them does not matter.
-constexpr index kWholeTiles = 12;  // a multiple of the rows of every tile
+constexpr index kWholeTiles = 12;  // rows: a multiple of those of the largest tiles
 template <class T>
 constexpr index gathered_stride(index K) {
   return K + 64 / index(sizeof(T));  // rows whose length is a power of two would displace each other
@@ -114,8 +114,8 @@ constexpr index gathered_rows(index K) {
   const index fit = kBytes / (gathered_stride<T>(K) * index(sizeof(T))) / kWholeTiles * kWholeTiles;
   return fit > kLeast ? fit : kLeast;
 }
-// How many values the copy takes. 0: it does not pay, because a tile's rows stay in the first cache, too few panels read
-// it, or a vector is a whole cache line, and runs so long that they are as fast as the copy (which costs 1 to 2 %).
+// How many values the copy takes. 0: it does not pay, because a tile's rows stay in the first cache or too few panels read
+// it; or because a vector is a whole cache line: then runs are read as fast as the copy, which costs 1 to 2 %.
 template <class T>
 constexpr index gathered_room(index rows, index K, index panels, index lanes) {
   constexpr index kRows = 6, kPanels = 12, kLine = 64;

@@ -154,8 +154,8 @@ template <int... NP, class Tile>
 FASTRNN_INLINE index tile_even_rows(const Tile& tile, index rows, Panels panels) {
   if (rows < 4) return 0;
   const index tiles = (rows + 5) / 6, least = rows / tiles, larger = rows % tiles;
-  const index sixes = least == 6 ? tiles : least == 5 ? larger : 0;
-  const index fives = least == 5 ? tiles - larger : least == 4 ? larger : rows == 7 ? 1 : 0;
+  const index sixes = least == 6 ? tiles : least == 5 ? larger : rows == 7 ? 1 : 0;
+  const index fives = least == 5 ? tiles - larger : least == 4 ? larger : 0;
   const index fours = least == 4 ? tiles - larger : 0;
   const index all = panels.last - panels.first;
   index p = 0;
