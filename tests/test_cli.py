@@ -291,8 +291,10 @@ def spawn(*arguments, **options):
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_leaves_the_last_epoch(tmp_path):
+    # what a shell starts behind `&` ignores the signal, and so would the process
     process = spawn("train", "basic", "--dataset", "sample", "--limit", "500", "--units", "4", "--embedding", "4",
-                    "--epochs", "10000", "--patience", "10000", "--output", "m.safetensors")  # fmt: skip
+                    "--epochs", "10000", "--patience", "10000", "--output", "m.safetensors",
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     try:
         deadline = time.monotonic() + 60
         while not (tmp_path / "m.safetensors").exists():
