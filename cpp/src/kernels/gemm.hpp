@@ -195,7 +195,8 @@ struct GemmTile {
   template <int MR, int NP>
   FASTRNN_ALWAYS void run(index row, index panel, index part = RowsByPanels<T>::kWhole) const {
     constexpr int L = kLanes<T>;
-    if (g.c_offset && (part < 0 || part + 1 == parts()))  // rows far apart, in memory that no cache may hold: fetched while their product is made
+    // rows far apart, in memory that no cache may hold: fetched while their product, or its last part, is made
+    if (g.c_offset && (part < 0 || part + 1 == parts()))
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16

@@ -121,22 +121,28 @@ FASTRNN_INLINE const T* next_panels(const T* weights, index panel_stride, index 
   return weights + at * panel_stride + (K > 0 ? turn * K % vectors : 0) * kLanes<T>;
 }
 
-// All whole tiles of MR rows from `row` on, the panels taken NP at a time, then by the next smaller NP.
+// f(width, panel) for the panels, taken NP at a time, then by the next smaller NP.
+template <int... NP, class F>
+FASTRNN_INLINE void each_panels(Panels panels, const F& f) {
+  const index all = panels.last - panels.first;
+  index p = 0;
+  const auto by = [&](auto width) FASTRNN_ALWAYS {
+    constexpr int W = decltype(width)::value;
+    for (; p + W <= all; p += W) f(width, panels.first + (panels.descending ? all - p - W : p));
+  };
+  (by(Width<NP>{}), ...);
+}
+
+// All whole tiles of MR rows from `row` on.
 // Panels are the outer loop: a panel of weights stays in cache while the rows pass by. Returns the first row left.
 template <int MR, int... NP, class Tile>
 FASTRNN_INLINE index tile_rows(const Tile& tile, index row, index rows, Panels panels) {
   const index count = (rows - row) / MR;
   if (count <= 0) return row;
-  const index all = panels.last - panels.first;
-  index p = 0;
-  const auto by = [&](auto width) FASTRNN_ALWAYS {
+  each_panels<NP...>(panels, [&](auto width, index panel) FASTRNN_ALWAYS {
     constexpr int W = decltype(width)::value;
-    for (; p + W <= all; p += W) {
-      const index panel = panels.first + (panels.descending ? all - p - W : p);
-      for (index i = 0; i < count; ++i) tile.template run<MR, W>(row + i * MR, panel);
-    }
-  };
-  (by(Width<NP>{}), ...);
+    for (index i = 0; i < count; ++i) tile.template run<MR, W>(row + i * MR, panel);
+  });
   return row + count * MR;
 }
 
@@ -157,21 +163,15 @@ FASTRNN_INLINE index tile_even_rows(const Tile& tile, index rows, Panels panels)
   const index sixes = least == 6 ? tiles : least == 5 ? larger : rows == 7 ? 1 : 0;
   const index fives = least == 5 ? tiles - larger : least == 4 ? larger : 0;
   const index fours = least == 4 ? tiles - larger : 0;
-  const index all = panels.last - panels.first;
-  index p = 0;
-  const auto by = [&](auto width) FASTRNN_ALWAYS {
+  each_panels<NP...>(panels, [&](auto width, index panel) FASTRNN_ALWAYS {
     constexpr int W = decltype(width)::value;
-    for (; p + W <= all; p += W) {
-      const index panel = panels.first + (panels.descending ? all - p - W : p);
-      for (index part = 0; part < tile.parts(); ++part) {
-        index row = 0;
-        for (index i = 0; i < sixes; ++i, row += 6) tile.template run<6, W>(row, panel, part);
-        for (index i = 0; i < fives; ++i, row += 5) tile.template run<5, W>(row, panel, part);
-        for (index i = 0; i < fours; ++i, row += 4) tile.template run<4, W>(row, panel, part);
-      }
+    for (index part = 0; part < tile.parts(); ++part) {
+      index row = 0;
+      for (index i = 0; i < sixes; ++i, row += 6) tile.template run<6, W>(row, panel, part);
+      for (index i = 0; i < fives; ++i, row += 5) tile.template run<5, W>(row, panel, part);
+      for (index i = 0; i < fours; ++i, row += 4) tile.template run<4, W>(row, panel, part);
     }
-  };
-  (by(Width<NP>{}), ...);
+  });
   return 6 * sixes + 5 * fives + 4 * fours;
 }
 
