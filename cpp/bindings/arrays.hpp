@@ -88,10 +88,10 @@ void expect_dtype(const std::string& op, const std::string& name, const py::arra
     fail_type(op, name, "dtype " + text(py::dtype::of<T>()) + " (that of " + like + ")", text(a.dtype()));
 }
 
-// An array that is kept alive together with the core's view of it.
+// An array that is kept alive together with the core's view of it; none for an argument that is None.
 template <class T>
 struct Input {
-  py::array array;
+  py::array array = py::reinterpret_steal<py::array>(py::handle());  // py::array() would make an empty one
   View<const T> view;
   operator const View<const T>&() const { return view; }
   const T* data() const { return view.data; }

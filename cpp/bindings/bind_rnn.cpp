@@ -261,7 +261,7 @@ class Forward {
  private:
   template <class V>
   View<const V> keep(Input<V>&& in) {
-    kept_.push_back(std::move(in.array));
+    if (in.array) kept_.push_back(std::move(in.array));
     return in.view;
   }
   static py::object make(const std::vector<py::ssize_t>& shape, View<T>& view) {
