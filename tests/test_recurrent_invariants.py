@@ -12,6 +12,7 @@ import pytest
 
 from core_settings import TOLERANCE, core, each_dtype, each_isa
 from fastrnn import functional as F
+from fastrnn import runtime
 from rnn_cases import (
     ARGUMENTS,
     CELLS,
@@ -88,6 +89,24 @@ def test_row_alone_equals_row_in_batch(cell: str, rows: int, I: int, H: int, dty
         row = run(F, take_rows(case, slice(b, b + 1)))
         names = [n for n in PER_ROW if n in whole]
         assert_same({n: row[n] for n in names}, {n: whole[n][b : b + 1] for n in names}, f"row {b}")
+
+
+@each_dtype
+@pytest.mark.parametrize("steps", [20, 24, 36])  # how many of them, from the fifth on, find their input product made
+@pytest.mark.parametrize(("I", "H"), [(3, 150), (140, 131), (260, 133), (150, 290)])  # fewer, as many, more inputs
+@each_cell
+def test_row_alone_of_many_steps(cell: str, I: int, H: int, steps: int, dtype: Any) -> None:
+    """Its steps take along the input products of later ones (where registers are many); to the bit what a batch gives,
+    on one thread and on two, also when the steps are computed again."""
+    rng = np.random.default_rng(5)
+    case = draw(cell, rng, B=8, T=steps, I=I, H=H, dtype=dtype, mask=draw_mask(rng, 8, steps), reverse=steps == 24)
+    whole, names = run(F, case), PER_ROW
+    row = take_rows(case, slice(3, 4))
+    one_row = run(F, row)
+    assert_same(*({n: one[n] for n in names if n in one} for one in (one_row, {n: whole[n][3:4] for n in names if n in whole})))
+    assert_same(run(F, row.with_options(checkpoint=7)), one_row)
+    with runtime.num_threads(1):
+        assert_same(run(F, row), one_row)
 
 
 @each_dtype

@@ -41,7 +41,11 @@ class ForwardPass {
         chunk = (chunk + block - 1) / block * block;
       }
     }
-    chunk_rows = chunk * rows;
+    const size_t recurrent = size_t(w.H) * size_t(weights.panels() * w.kernels->lanes) * size_t(w.cell->h[0].count) * sizeof(T);
+    // with one row, whose weights come from beyond the first cache; not worth it if most of it is a beginning and an end
+    beside = !kReduced && rows == 1 && projects() && !w.pipelined && !w.matrices_x && w.kernels->beside &&
+             w.cell->phases == 1 && w.steps >= 4 * kBesideRows && recurrent > 2 * size_t(kFirstCache);
+    chunk_rows = std::max<index>(chunk * rows, beside ? kBlocks * kBesideRows : 0);
   }
 
   // Room for the input products of a chunk; one for each team.
@@ -115,15 +119,60 @@ class ForwardPass {
       if (team.rank > 0) return scratch.blocks->help(team, (end - trace.begin + block - 1) / block, ahead);
       return walk(shard, trace, end, scratch, alone, [&](index s) {
         if ((s - trace.begin) % block == 0) scratch.blocks->enter(team, (s - trace.begin) / block, ahead);
+        return nullptr;
       });
+    }
+    if (beside) {
+      Beside later(*this, shard, trace, end, scratch, team, at, room);
+      return walk(shard, trace, end, scratch, team, [&](index s) { return later.at(s); });
     }
     walk(shard, trace, end, scratch, team, [&](index s) {
       if (projects() && (s - trace.begin) % chunk == 0)
         project(shard, scratch, team, trace.begin, s, std::min(s + chunk, end), at, room);
+      return nullptr;
     });
   }
 
-  // prepare(s) comes before each step.
+  // The steps of one row take along the input products of the next kBesideRows steps, each a share (step_beside.hpp).
+  // The first rows, and those at the end that are fewer, are projected as they are wherever steps are not `beside`.
+  class Beside {
+   public:
+    Beside(const ForwardPass& pass, const Shard<T>& shard, const Trace<T>& trace, index end, Scratch& scratch,
+           Team& team, std::vector<index>& x_at, MatrixRoom& room)
+        : pass_(pass), shard_(shard), begin_(trace.begin), end_(end), scratch_(scratch), team_(team), x_at_(x_at),
+          room_(room) {}
+
+    const ForwardStep<T, W>* at(index s) {
+      if constexpr (!kReduced) {
+        const index i = (s - begin_) % kBesideRows, next = s + kBesideRows, I = pass_.w.I;
+        if (i == 0) {
+          if (!made_) pass_.project(shard_, scratch_, team_, begin_, s, std::min(next, end_), x_at_, room_);
+          made_ = next + kBesideRows <= end_;
+          if (made_) {
+            step_ = pass_.projecting(shard_, scratch_, team_, begin_, next, next + kBesideRows, x_at_);
+            pass_.projecting(step_, scratch_, 0, pass_.row_of_chunk(shard_.schedule, begin_, next));
+          }
+        }
+        step_.share_first = I * i / kBesideRows;
+        step_.share_last = I * (i + 1) / kBesideRows;
+        return made_ ? &step_ : nullptr;
+      }
+      return nullptr;
+    }
+
+   private:
+    const ForwardPass& pass_;
+    const Shard<T>& shard_;
+    const index begin_, end_;
+    Scratch& scratch_;
+    Team& team_;
+    std::vector<index>& x_at_;
+    MatrixRoom& room_;
+    bool made_ = false;  // by the end of these steps, what the next ones begin with
+    ForwardStep<T, X> step_{};
+  };
+
+  // prepare(s) comes before each step, and returns what that takes along, or null.
   template <class F>
   void walk(const Shard<T>& shard, const Trace<T>& trace, index end, Scratch& scratch, Team& team,
             const F& prepare) const {
@@ -139,7 +188,7 @@ class ForwardPass {
     W* const reset_h = operand_rows<W>(trace.reset_h);
     std::vector<index> start_at(static_cast<size_t>(chunk_rows));
     for (index s = trace.begin; s < end; ++s) {
-      prepare(s);
+      step.beside = prepare(s);
       const index h = trace.block(s) * w.state_stride, h_next = trace.block(s + 1) * w.state_stride;
       step.rows = schedule.active(s);
       step.recurrent = s == 0 && w.from_zero ? 0 : w.H;
@@ -204,9 +253,10 @@ class ForwardPass {
     }
   }
 
-  // bias + x.W of the steps [begin, end) of a trace that starts at `origin`, for the panels of this member.
-  void project(const Shard<T>& shard, Scratch& scratch, Team& team, index origin, index begin, index end,
-               std::vector<index>& at, MatrixRoom& room) const {
+  // A step that makes bias + x.W of the steps [begin, end) of a trace that starts at `origin`, for the panels of this
+  // member.
+  ForwardStep<T, X> projecting(const Shard<T>& shard, Scratch& scratch, Team& team, index origin, index begin, index end,
+                               std::vector<index>& at) const {
     ForwardStep<T, X> step = common<X>(team);
     const index first = row_of_chunk(shard.schedule, origin, begin);
     index last = first;
@@ -219,12 +269,21 @@ class ForwardPass {
     scratch.x.place(at.data(), first, last);
     step.x_offset = at.data() + first;
     if (kReduced) team.barrier();  // all rows are copied
+    return step;
+  }
+  // Of phase p, from row `first` of the chunk on.
+  void projecting(ForwardStep<T, X>& step, Scratch& scratch, int p, index first) const {
+    step.weight_ih = weights.template ih<X>(p);
+    step.start = weights.bias[p].data();
+    step.start_panel = step.projected_row = weights.start_values(p);
+    step.projected_panel = chunk_rows * step.projected_row;
+    step.projected = scratch.start[p].data() + first * step.projected_row;
+  }
+  void project(const Shard<T>& shard, Scratch& scratch, Team& team, index origin, index begin, index end,
+               std::vector<index>& at, MatrixRoom& room) const {
+    ForwardStep<T, X> step = projecting(shard, scratch, team, origin, begin, end, at);
     for (int p = 0; p < w.cell->phases; ++p) {
-      step.weight_ih = weights.template ih<X>(p);
-      step.start = weights.bias[p].data();
-      step.start_panel = step.projected_row = weights.start_values(p);
-      step.projected_panel = chunk_rows * step.projected_row;
-      step.projected = scratch.start[p].data() + first * step.projected_row;
+      projecting(step, scratch, p, row_of_chunk(shard.schedule, origin, begin));
       if constexpr (std::is_same_v<X, float>) {
         if (w.matrices_x && weights.tiles_ih[p]) {
           project_by_matrices(weights, p, step, begin - origin < chunk, room);
@@ -236,6 +295,7 @@ class ForwardPass {
   }
   // Of the rows of step s, the first, in the buffers of its chunk.
   index row_of_chunk(const Schedule& schedule, index origin, index s) const {
+    if (beside) return (s - origin) % (kBlocks * kBesideRows);
     return schedule.start[s] - schedule.start[s - (s - origin) % chunk];
   }
 
@@ -271,6 +331,8 @@ class ForwardPass {
   const typename PackedWeights<T>::State& weights;
   const RnnInputs<T>& in;
   const RnnOutputs<T>& out;
+  static constexpr index kBlocks = 2;  // of steps that are `beside`: those under way and the next
+  bool beside = false;
   index chunk = 1, chunk_rows = 1, block = 1;
 };
 

@@ -51,6 +51,8 @@ constexpr index narrow_columns(index columns, index K, index lanes) {
   return 4 * last <= lanes && last * ((K + lanes - 1) / lanes + kSum) < K ? last : 0;
 }
 
+constexpr int kBesideRows = 5;  // later rows whose input products one row's step may make beside its own (step_beside.hpp)
+
 // How a row of h becomes integers: q = round(h * per_one), h = q * size.
 struct Quantum {
   float size, per_one;
@@ -80,6 +82,10 @@ struct ForwardStep {
   index start_panel;
   T* projected;        // not null: stop at bias + x.W and store it here: r*projected_row + p*projected_panel
   index projected_row, projected_panel;
+  // Of one row (KernelTable::beside): null, or a step that projects kBesideRows later rows. This call makes a share of
+  // that, the inputs [share_first, share_last); the panels that have no tile for it all inputs with the first share.
+  const ForwardStep* beside;
+  index share_first, share_last;
   index state_stride;  // of h, c, reset_h, operand, recurrent_mask: P*L or a little more
   const T* h_prev;
   T* h_next;
@@ -249,6 +255,7 @@ struct KernelTable {
   const char* isa;
   int lanes;
   bool halved;  // forward weights of four slots are packed in two halves: (P, 2, K, 2, L)
+  bool beside;  // steps of one phase can take ForwardStep::beside
   void (*forward[kCells][kMaxPhases])(const ForwardStep<T>&);
   void (*backward[kCells][kMaxPhases])(const BackwardStep<T>&);
   StreamKernel<T> (*stream)(Cell cell, const StreamCell<T>&);  // for the sizes and activations of this one

@@ -21,6 +21,7 @@ constexpr KernelTable<T> table() {
       FASTRNN_STRING(FASTRNN_ISA_NAME),
       kLanes<T>,
       kHalved,
+      kManyRegisters,
       {{forward_step<T, T, RnnCell<T>, true>, nullptr},
        {forward_step<T, T, LstmCell<T>, true>, nullptr},
        {forward_step<T, T, GruCell<T>, true>, nullptr},

@@ -5,13 +5,10 @@
 
 #include "cells.hpp"
 #include "folded.hpp"
+#include "step_beside.hpp"
 
 namespace fastrnn {
 namespace {
-
-template <class T, class W>
-using FinishForward = void (*)(const ForwardStep<T, W>&, const Vec<T>* acc, int rows, int panels, index row,
-                               index panel);
 
 // What a later product reads of row r from `unit` on, times the mask if there is one. In full precision the padding of
 // a row may hold anything; in reduced precision a word reaches into it, so it stays as it is.
@@ -270,6 +267,27 @@ static void forward_folded(const ForwardStep<T>& s) {
   }
 }
 
+// One row's step that takes input products along. Which panels a tile takes may not depend on the direction: each share
+// has to go on where the last one ended.
+template <class T, class P>
+FASTRNN_NOINLINE void forward_beside(const ForwardStep<T>& s, FinishForward<T, T> finish, Panels panels) {
+  constexpr int kWide = P::slots == 1 ? 4 : 1;  // as many panels as make four sums of a row
+  const ForwardStep<T>& later = *s.beside;
+  const bool begins = later.share_first == 0;
+  const BesideTile<T, P> both{s, finish};
+  const index left = panels.first + (panels.last - panels.first) / kWide * kWide;
+  const Panels wide{panels.first, left, panels.descending}, others{left, panels.last, panels.descending};
+  each_panels<kWide>(wide, [&](auto, index panel) FASTRNN_ALWAYS { both.template run<kWide>(panel); });
+  if (kWide > 1) {
+    tile_rows<1, 2, 1>(ForwardTile<T, T, P, P, true>{s, finish, others}, 0, 1, others);
+    if (begins)
+      tile_rows<kBesideRows, 2, 1>(ForwardTile<T, T, P, P, true>{later, finish_projection<T, T, P::slots>, others}, 0,
+                                   kBesideRows, others);
+  }
+  if (begins && later.fold > 1 && later.last_panel > later.folded)
+    later.fold == 2 ? forward_folded<T, P, 2>(later) : forward_folded<T, P, 4>(later);
+}
+
 template <class T, class W, class P, bool kFirstPhase>
 static void forward_step(const ForwardStep<T, W>& s) {
   const FinishForward<T, W> finish = s.projected         ? finish_projection<T, W, P::slots>
@@ -282,6 +300,8 @@ static void forward_step(const ForwardStep<T, W>& s) {
       s.fold == 2 ? forward_folded<T, P, 2>(s) : forward_folded<T, P, 4>(s);
     }
   }
+  if constexpr (std::is_same_v<T, W> && kManyRegisters && kFirstPhase && P::final_phase)
+    if (s.beside) return forward_beside<T, P>(s, finish, panels);
   const ForwardTile<T, W, P, P, kFirstPhase> tile{s, finish, panels};
   constexpr bool kSpread = Product<W>::parts > 1;  // spreading words takes registers from the tile
   constexpr int C = P::H::count;
