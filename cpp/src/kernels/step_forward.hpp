@@ -288,6 +288,43 @@ FASTRNN_NOINLINE void forward_beside(const ForwardStep<T>& s, FinishForward<T, T
     later.fold == 2 ? forward_folded<T, P, 2>(later) : forward_folded<T, P, 4>(later);
 }
 
+// All rows but at most one, in the largest tiles first. Tiles small in rows are wide in panels: eight accumulators at least
+// hide the latency of the FMA. Returns the first row left.
+template <class W, class P, class Tile>
+FASTRNN_INLINE index tile_many(const Tile& tile, index rows, Panels panels) {
+  constexpr bool kSpread = Product<W>::parts > 1;  // spreading words takes registers from the tile
+  constexpr int C = P::H::count;
+  index row = 0;
+  if constexpr (C == 4 && kManyRegisters) {
+    row = tile_even_rows<1>(tile, rows, panels);
+    row = tile_rows<2, 1>(tile, row, rows, panels);
+  } else if constexpr (C == 3 && kManyRegisters) {
+    row = tile_rows<8, 1>(tile, row, end_of<8>(row, rows), panels);
+    row = tile_rows<6, 1>(tile, row, rows, panels);
+    row = tile_rows<4, 1>(tile, row, rows, panels);
+    row = tile_rows<2, 1>(tile, row, rows, panels);
+  } else if constexpr (C > 2) {
+    if constexpr (!kSpread) {
+      if constexpr (C == 4) row = tile_rows<6, 1>(tile, row, end_of<6>(row, rows), panels);
+      row = tile_rows<4, 1>(tile, row, rows, panels);
+      row = tile_rows<3, 1>(tile, row, rows, panels);
+    }
+    row = tile_rows<2, kSpread || C == 4 ? 1 : 2, 1>(tile, row, rows, panels);
+  } else if constexpr (kManyRegisters) {
+    if constexpr (C == 1)
+      if (panels.last - panels.first >= 4) row = tile_even_rows<4, 2, 1>(tile, rows, panels);
+    row = tile_rows<12 / C, 2, 1>(tile, row, rows, panels);
+    row = tile_rows<4 / C, 4, 2, 1>(tile, row, rows, panels);
+  } else if constexpr (C == 1 && !kSpread) {
+    row = tile_rows<6, 2, 1>(tile, row, end_of<6>(row, rows), panels);
+    row = tile_rows<4, 3, 2, 1>(tile, row, rows, panels);
+    row = tile_rows<2, 4, 2, 1>(tile, row, rows, panels);
+  } else {
+    row = tile_rows<(kSpread ? 4 : 6) / C, 2, 1>(tile, row, rows, panels);
+  }
+  return row;
+}
+
 template <class T, class W, class P, bool kFirstPhase>
 static void forward_step(const ForwardStep<T, W>& s) {
   const FinishForward<T, W> finish = s.projected         ? finish_projection<T, W, P::slots>
@@ -303,39 +340,9 @@ static void forward_step(const ForwardStep<T, W>& s) {
   if constexpr (std::is_same_v<T, W> && kManyRegisters && kFirstPhase && P::final_phase)
     if (s.beside) return forward_beside<T, P>(s, finish, panels);
   const ForwardTile<T, W, P, P, kFirstPhase> tile{s, finish, panels};
-  constexpr bool kSpread = Product<W>::parts > 1;  // spreading words takes registers from the tile
-  constexpr int C = P::H::count;
-  index row = 0;
-  // Tiles small in rows are wide in panels: eight accumulators at least hide the latency of the FMA. A single row waits
-  // for its weights instead: tiles that are no wider than they must be, walked up and down in turn, find more of them in
-  // the first cache.
-  if constexpr (C == 4 && kManyRegisters) {
-    row = tile_even_rows<1>(tile, s.rows, panels);
-    row = tile_rows<2, 1>(tile, row, s.rows, panels);
-  } else if constexpr (C == 3 && kManyRegisters) {
-    row = tile_rows<8, 1>(tile, row, end_of<8>(row, s.rows), panels);
-    row = tile_rows<6, 1>(tile, row, s.rows, panels);
-    row = tile_rows<4, 1>(tile, row, s.rows, panels);
-    row = tile_rows<2, 1>(tile, row, s.rows, panels);
-  } else if constexpr (C > 2) {
-    if constexpr (!kSpread) {
-      if constexpr (C == 4) row = tile_rows<6, 1>(tile, row, end_of<6>(row, s.rows), panels);
-      row = tile_rows<4, 1>(tile, row, s.rows, panels);
-      row = tile_rows<3, 1>(tile, row, s.rows, panels);
-    }
-    row = tile_rows<2, kSpread || C == 4 ? 1 : 2, 1>(tile, row, s.rows, panels);
-  } else if constexpr (kManyRegisters) {
-    if constexpr (C == 1)
-      if (panels.last - panels.first >= 4) row = tile_even_rows<4, 2, 1>(tile, s.rows, panels);
-    row = tile_rows<12 / C, 2, 1>(tile, row, s.rows, panels);
-    row = tile_rows<4 / C, 4, 2, 1>(tile, row, s.rows, panels);
-  } else if constexpr (C == 1 && !kSpread) {
-    row = tile_rows<6, 2, 1>(tile, row, end_of<6>(row, s.rows), panels);
-    row = tile_rows<4, 3, 2, 1>(tile, row, s.rows, panels);
-    row = tile_rows<2, 4, 2, 1>(tile, row, s.rows, panels);
-  } else {
-    row = tile_rows<(kSpread ? 4 : 6) / C, 2, 1>(tile, row, s.rows, panels);
-  }
+  const index row = s.rows > 1 ? tile_many<W, P>(tile, s.rows, panels) : 0;
+  // A single row waits for its weights: tiles that are no wider than they must be, walked up and down in turn, find more of
+  // them in the first cache.
   if (P::slots == 1)
     tile_rows<1, 4, 2, 1>(tile, row, s.rows, panels);
   else
