@@ -94,11 +94,6 @@ class Backward {
   }
 
  private:
-  T* ring_at(Scratch<T>& t, const Schedule& s, index step) const {
-    const index c = step / w.chunk, end = std::min((c + 1) * w.chunk, s.steps());
-    return t.ring[c % 2].data() + (s.start[end] - s.start[step + 1]) * row_values;
-  }
-
   // For one member of the team. Either it computes the gate gradients of its own panels, and meets the others after
   // each product, because the next one reads all panels; or one member computes all of them.
   void run_shard(index i, Scratch<T>& t, Team& team) {
@@ -118,21 +113,32 @@ class Backward {
     Team& walkers = pipelined ? alone : team;
     ChunkRows<T> rows(w, g, shard);
     MemberRoom<T> room = sums.member_room();
+    BackwardStep<T> b = common(shard, t, walkers, dy_offsets);
     Trace<T> trace = shard.trace.from(s, 0, shard.rows(), true);
     for (index end = s.steps(); end > 0;) {
       const index begin = (end - 1) / w.chunk * w.chunk;
       if (forward && (end == s.steps() || end % w.checkpoint == 0))
         trace = forward->again(shard, (end - 1) / w.checkpoint * w.checkpoint, end, t.trace, t.forward, team);
+      T* const ring = t.ring[begin / w.chunk % 2].data();
       for (index step = end - 1; step >= begin && !(pipelined && team.rank > 0); --step) {
         const index active = s.active(step), later = s.active(step + 1);
+        const T* const next = b.gates;  // of the later step
+        b.gates = ring + (s.start[end] - s.start[step + 1]) * row_values;
+        place(b, trace, dy_offsets, step);
         for (int p = 0; p < cell.phases; ++p) {
-          run_step(shard, trace, t, walkers, room, dy_offsets, step, p, 0, later);       // rows that go on
-          run_step(shard, trace, t, walkers, room, dy_offsets, step, p, later, active);  // rows that end here
+          // rows that go on: the first phase takes back what the later step left, a second one what the first has just
+          // computed
+          if (later > 0) run_rows(b, room, p, 0, later, p > 0 ? b.gates : next);
+          if (later < active) {  // rows that end here
+            b.grad_h_n = dh_n ? t.dh_n.data() : nullptr;
+            run_rows(b, room, p, later, active, p > 0 ? b.gates : nullptr);
+            b.grad_h_n = nullptr;
+          }
           walkers.barrier();
         }
         if (pipelined) t.streams->advance(s.total() - s.start[step]);
       }
-      rows.list(trace, begin, end, ring_at(t, s, end - 1));
+      rows.list(trace, begin, end, ring);
       if (pipelined) {
         // dx is one stream, and so is each member's share of a weight gradient
         const index at_once[] = {pipeline_rows(w.matrices_dx), pipeline_sums(w.matrices_dw), pipeline_sums(w.matrices_dr)};
@@ -153,67 +159,69 @@ class Backward {
     }
     sums.finish_shard(i, team, room);
     if (team.rank > 0) return;
-    if (g.h0) initial_gradient(shard, t);
+    if (g.h0) initial_gradient(shard, t, b.gates);
     if (g.c0)
       for (index r = 0; r < shard.rows(); ++r) scatter_row<T>(t.dc.data() + r * w.state_stride, s, r, w.H, g.c0);
   }
 
-  void run_step(const Shard<T>& shard, const Trace<T>& trace, Scratch<T>& t, const Team& team, MemberRoom<T>& room,
-                const RowOffsets& dy_offsets, index step, int p, index first, index last) {
-    if (first >= last) return;
-    const Schedule& s = shard.schedule;
-    const bool ends = first >= s.active(step + 1);
-    const index h = trace.block(step + 1) * w.state_stride, h_prev = trace.block(step) * w.state_stride;
+  // What the steps of a shard have in common.
+  BackwardStep<T> common(const Shard<T>& shard, Scratch<T>& t, const Team& team, const RowOffsets& dy_offsets) const {
     BackwardStep<T> b{};
-    b.first_row = first;
-    b.rows = last - first;
     b.first_panel = team.begin(panels);
     b.last_panel = team.end(panels);
-    b.descending = step % 2 != 0;
     b.fold = units.fold;
     b.folded = units.folded();
     b.hidden = w.H;
     b.gates_panel = plane;
     b.state_stride = w.state_stride;
-    b.grad_h_n = ends && dh_n ? t.dh_n.data() : nullptr;
-    b.dy = dy ? dy.data + dy_offsets.base(step) : nullptr;
-    b.dy_offset = dy_offsets.at(step);
     b.recurrent_mask = shard.recurrent_mask.data();
-    b.saved = trace.saved ? trace.saved + trace.row(step) * w.saved_stride : nullptr;
     b.saved_stride = w.saved_stride;
-    b.h = trace.h + h;
-    b.h_prev = trace.h + h_prev;
-    b.c = trace.c ? trace.c + h : nullptr;
-    b.c_prev = trace.c ? trace.c + h_prev : nullptr;
-    if (step > trace.begin) {
-      b.dy_ahead = dy_offsets.base(step - 1) - dy_offsets.base(step);
-      b.saved_ahead = (trace.row(step - 1) - trace.row(step)) * w.saved_stride;
-      b.state_ahead = (trace.block(step - 1) - trace.block(step)) * w.state_stride;
-    }
+    b.dy_ahead = -dy_offsets.base(1);
     b.dc = t.dc.data();
     b.direct = t.direct.data();
-    b.gates = ring_at(t, s, step);
     b.gate = w.options.gate;
     b.candidate = w.options.candidate;
     b.output = w.options.output;
-    // the first phase takes back what the later step left, a second one what the first has just computed
-    b.next = p > 0 ? b.gates : ends ? nullptr : ring_at(t, s, step + 1);
+    return b;
+  }
+
+  void place(BackwardStep<T>& b, const Trace<T>& trace, const RowOffsets& dy_offsets, index step) const {
+    const index h = trace.block(step + 1) * w.state_stride, h_prev = trace.block(step) * w.state_stride;
+    b.descending = step % 2 != 0;
+    if (dy) b.dy = dy.data + dy_offsets.base(step);
+    b.dy_offset = dy_offsets.at(step);
+    if (trace.saved) b.saved = trace.saved + trace.row(step) * w.saved_stride;
+    b.h = trace.h + h;
+    b.h_prev = trace.h + h_prev;
+    if (trace.c) {
+      b.c = trace.c + h;
+      b.c_prev = trace.c + h_prev;
+    }
+    if (step > trace.begin) {
+      b.saved_ahead = (trace.row(step - 1) - trace.row(step)) * w.saved_stride;
+      b.state_ahead = (trace.block(step - 1) - trace.block(step)) * w.state_stride;
+    }
+  }
+
+  // The rows [first, last) of a step, whose dh comes from the gate gradients `next`, if any.
+  void run_rows(BackwardStep<T>& b, MemberRoom<T>& room, int p, index first, index last, const T* next) const {
+    b.first_row = first;
+    b.rows = last - first;
+    b.next = next;
     b.weight_hh_t = w.backward_weights.hh[p].data();
     b.segment = h_runs[p].offset.data();
     b.segment_length = h_runs[p].length.data();
     b.segments = h_runs[p].count();
     const index K = w.H * cell.h_all[p].count;
-    if (gathered_room<T>(b.rows, K, b.last_panel - b.first_panel, w.kernels->lanes) > 0)
-      b.room = room.gathered.data();
+    b.room = gathered_room<T>(b.rows, K, b.last_panel - b.first_panel, w.kernels->lanes) > 0 ? room.gathered.data() : nullptr;
     w.kernels->backward[int(w.options.cell)][p](b);
   }
 
-  // dL/dh0 = (gate gradients of the first step) . R * recurrent_mask + what did not pass through R.
-  void initial_gradient(const Shard<T>& shard, Scratch<T>& t) {
+  // dL/dh0 = (`gates`, the gate gradients of the first step) . R * recurrent_mask + what did not pass through R.
+  void initial_gradient(const Shard<T>& shard, Scratch<T>& t, const T* gates) {
     const index active = shard.schedule.active(0);
     if (active > 0) {
-      Gemm<T> m = take_back<T>(ring_at(t, shard.schedule, 0), row_values, active, h_runs[0], w.backward_weights.hh[0],
-                               w.H);
+      Gemm<T> m = take_back<T>(gates, row_values, active, h_runs[0], w.backward_weights.hh[0], w.H);
       m.c = t.through_r.data();
       m.c_stride = w.state_stride;
       w.kernels->gemm(m);
