@@ -100,13 +100,14 @@ def test_row_alone_of_many_steps(cell: str, I: int, H: int, steps: int, dtype: A
     on one thread and on two, also when the steps are computed again."""
     rng = np.random.default_rng(5)
     case = draw(cell, rng, B=8, T=steps, I=I, H=H, dtype=dtype, mask=draw_mask(rng, 8, steps), reverse=steps == 24)
-    whole, names = run(F, case), PER_ROW
+    whole = run(F, case)
     row = take_rows(case, slice(3, 4))
-    one_row = run(F, row)
-    assert_same(*({n: one[n] for n in names if n in one} for one in (one_row, {n: whole[n][3:4] for n in names if n in whole})))
-    assert_same(run(F, row.with_options(checkpoint=7)), one_row)
+    alone = run(F, row)
+    names = [n for n in PER_ROW if n in whole]
+    assert_same({n: alone[n] for n in names}, {n: whole[n][3:4] for n in names})
+    assert_same(run(F, row.with_options(checkpoint=7)), alone)
     with runtime.num_threads(1):
-        assert_same(run(F, row), one_row)
+        assert_same(run(F, row), alone)
 
 
 @each_dtype

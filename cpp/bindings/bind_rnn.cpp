@@ -119,10 +119,16 @@ auto packed_of(const std::string& op, const Variant& core) {
   return std::get<Wanted>(core);
 }
 
+template <class C>
+bool is_a(const py::handle& object) {  // py::isinstance looks the type up anew
+  static PyObject* const type = py::type::of<C>().inc_ref().ptr();
+  return PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(type));
+}
+
 // The tokens of `embedding`, or null where x is an array.
 const PyTokens* embedded_tokens(const std::string& op, const py::object& x, const py::object& embedding,
                                 bool is_table) {
-  const bool is_tokens = py::isinstance<PyTokens>(x);
+  const bool is_tokens = is_a<PyTokens>(x);
   if (is_table && is_tokens) fail_type(op, "x", "an array of ids beside a table of products", "TokenIndex");
   if (is_table && !embedding.is_none()) fail(op, "embedding", "None beside a table of its products", "an array");
   if (is_tokens && embedding.is_none()) fail(op, "embedding", "an embedding (V, I) beside token_index's tokens", "None");
@@ -136,30 +142,86 @@ const PyTokens* embedded_tokens(const std::string& op, const py::object& x, cons
   return &tokens;
 }
 
-// As they come from Python.
+// An argument that is not as it should be, or not known to be, goes to the Python that knows.
+py::object checked_by(const char* function, const std::string& op, const char* name, const py::handle& value) {
+  return py::module_::import("fastrnn.functional.checks").attr(function)(op, name, value);
+}
+
+bool flag(const std::string& op, const char* name, const py::handle& value) {
+  if (value.ptr() == Py_True || value.ptr() == Py_False) return value.ptr() == Py_True;
+  return checked_by("flag", op, name, value).cast<bool>();
+}
+
+// Activations by name: those of most calls are the same objects each time.
+Activation<double> activation_of(const std::string& op, const char* name, const py::handle& spec) {
+  struct Known {
+    PyObject* name;
+    Activation<double> activation;
+  };
+  static std::vector<Known> known;
+  for (const Known& k : known)
+    if (k.name == spec.ptr()) return k.activation;
+  const auto act = activation<double>(checked_by("activation_id", op, name, spec));
+  if (PyUnicode_CheckExact(spec.ptr()) && known.size() < 32) known.push_back({spec.inc_ref().ptr(), act});
+  return act;
+}
+template <class T>
+Activation<T> narrowed(const Activation<double>& a) {
+  return {a.kind, T(a.alpha), T(a.beta)};
+}
+
+// What may also be nested lists, or None.
+py::object array_like(const std::string& op, const char* name, py::object value) {
+  if (value.is_none() || py::isinstance<py::array>(value)) return value;
+  return checked_by("as_array", op, name, value);
+}
+
+int cell_of(const std::string& op) { return op == "rnn" ? int(Cell::rnn) : int(op == "lstm" ? Cell::lstm : Cell::gru); }
+
+// As they come from Python, checked as far as they can be one by one.
 struct ForwardArguments {
+  std::string op;
   int cell;
-  py::tuple gate, candidate, output_activation;
+  Activation<double> gate, candidate, output_activation;
   py::object x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, lengths, mask, recurrent_mask;
   bool reverse, batch_first, return_sequences, return_workspace;
   py::object out;
   index checkpoint;
   py::object embedding;
+
+  explicit ForwardArguments(const py::tuple& given) {
+    if (given.size() != 22) throw py::value_error("[rnn_forward] arguments: expected 22");
+    Py_ssize_t i = 0;
+    const auto next = [&] { return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(given.ptr(), i++)); };
+    op = next().cast<std::string>();
+    cell = cell_of(op);
+    x = next();
+    if (!is_a<PyTokens>(x)) x = array_like(op, "x", x);
+    for (py::object* array : {&weight_ih, &weight_hh, &bias_ih, &bias_hh, &h0, &c0}) *array = next();
+    candidate = activation_of(op, "activation", next());
+    const py::object gates = next(), last = next();
+    gate = cell == int(Cell::rnn) ? candidate : activation_of(op, "recurrent_activation", gates);
+    output_activation = last.is_none() ? candidate : activation_of(op, "output_activation", last);
+    if (!flag(op, "reset_after", next())) cell = int(Cell::gru_reset_before);
+    lengths = array_like(op, "lengths", next());
+    mask = array_like(op, "mask", next());
+    reverse = flag(op, "reverse", next());
+    batch_first = flag(op, "batch_first", next());
+    recurrent_mask = next();
+    return_sequences = flag(op, "return_sequences", next());
+    return_workspace = flag(op, "return_workspace", next());
+    const py::object steps = next();
+    checkpoint = steps.is_none() ? 0 : py::module_::import("fastrnn.functional.checks").attr("checkpoint_steps")(op, steps).cast<index>();
+    out = next();
+    embedding = next();
+  }
 };
-using ForwardTuple = std::tuple<int, py::tuple, py::tuple, py::tuple, py::object, py::object, py::object, py::object,
-                                py::object, py::object, py::object, py::object, py::object, py::object, bool, bool,
-                                bool, bool, py::object, index, py::object>;
 
-ForwardArguments named(ForwardTuple&& arguments) {
-  return std::apply([](auto&... values) { return ForwardArguments{std::move(values)...}; }, arguments);
-}
-
-bool is_table(const ForwardArguments& a) { return py::isinstance<PyProjectionTable>(a.weight_ih); }
+bool is_table(const ForwardArguments& a) { return is_a<PyProjectionTable>(a.weight_ih); }
 
 // Also the first check of the arguments.
 bool is_wide(const ForwardArguments& a) {
-  if (a.cell < 0 || a.cell >= kCells) throw py::value_error("[rnn_forward] cell: expected 0 to 3");
-  const std::string op = layout(Cell(a.cell)).name;
+  const std::string& op = a.op;
   const bool table = is_table(a);
   const PyTokens* embedded = embedded_tokens(op, a.x, a.embedding, table);
   return table      ? a.weight_ih.cast<const PyProjectionTable&>().core.index() == 1
@@ -173,8 +235,8 @@ class Forward {
  public:
   explicit Forward(const ForwardArguments& a) : a_(a) {
     const CellLayout& info = layout(Cell(a.cell));
-    const std::string op = info.name;
-    const bool is_packed = py::isinstance<PyPackedWeights>(a.weight_ih), table = is_table(a);
+    const std::string& op = a.op;
+    const bool is_packed = is_a<PyPackedWeights>(a.weight_ih), table = is_table(a);
     embedded_ = embedded_tokens(op, a.x, a.embedding, table);
     if (is_packed || table) {
       for (const auto& [name, value] :
@@ -184,7 +246,7 @@ class Forward {
       if (a.weight_ih.is_none()) fail_type(op, "weight_ih", "a NumPy array", "None");
       if (a.weight_hh.is_none()) fail_type(op, "weight_hh", "a NumPy array", "None");
     }
-    call.options = {Cell(a.cell), activation<T>(a.gate), activation<T>(a.candidate), activation<T>(a.output_activation),
+    call.options = {Cell(a.cell), narrowed<T>(a.gate), narrowed<T>(a.candidate), narrowed<T>(a.output_activation),
                     a.reverse, a.batch_first, a.checkpoint};
     const bool arrays = !is_packed && !table;
     RnnInputs<T>& in = call.in;
@@ -237,9 +299,10 @@ class Forward {
   }
   Forward(const Forward&) = delete;
 
-  // (output, h_n, c_n, workspace), None where there is none
+  // (output, state) or (output, state, workspace); the state is h_n, or (h_n, c_n)
   py::tuple result() {
-    if (!a_.return_workspace) return py::make_tuple(output_, h_n_, c_n_, py::none());
+    const py::object state = c_n_ ? py::object(py::make_tuple(h_n_, c_n_)) : h_n_;
+    if (!a_.return_workspace) return py::make_tuple(output_, state);
     auto kept = std::make_unique<PyWorkspace>();
     kept->core = std::move(workspace_);
     kept->x = kept_[0];
@@ -253,7 +316,7 @@ class Forward {
     kept->bias_hh = !a_.bias_hh.is_none();
     kept->h0 = !a_.h0.is_none();
     kept->c0 = !a_.c0.is_none();
-    return py::make_tuple(output_, h_n_, c_n_, std::move(kept));
+    return py::make_tuple(output_, state, std::move(kept));
   }
 
   RnnCall<T> call;
@@ -273,7 +336,7 @@ class Forward {
   const ForwardArguments& a_;
   const PyTokens* embedded_ = nullptr;
   std::vector<py::array> kept_;  // what `call` points into; x, the embedding or the tokens are the first
-  py::object output_ = py::none(), h_n_, c_n_ = py::none();
+  py::object output_ = py::none(), h_n_, c_n_;
   Workspace<T> workspace_;
 };
 
@@ -303,15 +366,25 @@ struct BackwardArguments {
   const PyWorkspace& workspace;
   py::object grad_output, grad_h_n, grad_c_n;
   bool need_grad_x;
+
+  explicit BackwardArguments(const py::tuple& given)
+      : workspace(workspace_of(given)), grad_output(given[2]), grad_h_n(given[3]), grad_c_n(given[4]),
+        need_grad_x(flag(op_of(given), "need_grad_x", given[5])) {}
+
+ private:
+  static std::string op_of(const py::tuple& given) { return given[0].cast<std::string>() + "_backward"; }
+  static const PyWorkspace& workspace_of(const py::tuple& given) {
+    const py::object workspace = given[1];
+    if (!is_a<PyWorkspace>(workspace))
+      fail_type(op_of(given), "workspace", "the workspace of a forward call", text(py::type::of(workspace).attr("__name__")));
+    const auto& kept = workspace.cast<const PyWorkspace&>();
+    const std::string op = given[0].cast<std::string>();
+    if (op != layout(kept.cell).name) fail(op_of(given), "workspace", "one from " + op, "another cell's");
+    return kept;
+  }
 };
-using BackwardTuple = std::tuple<py::object, py::object, py::object, py::object, bool>;
 
 bool is_wide(const BackwardArguments& a) { return a.workspace.core.index() == 1; }
-
-BackwardArguments named(const BackwardTuple& arguments) {
-  const auto& [workspace, grad_output, grad_h_n, grad_c_n, need_grad_x] = arguments;
-  return {workspace.cast<const PyWorkspace&>(), grad_output, grad_h_n, grad_c_n, need_grad_x};
-}
 
 // A backward call, likewise.
 template <class T>
@@ -413,15 +486,15 @@ void bind_rnn(py::module_& m) {
                precision == "bfloat16" ? Precision::bfloat16 : precision == "int8" ? Precision::int8 : Precision::full);
   });
 
-  m.def("rnn_forward", [](ForwardTuple arguments) { return forward(named(std::move(arguments))); });
-  m.def("rnn_forward_pair", [](ForwardTuple first, ForwardTuple second) -> py::tuple {
-    const ForwardArguments a = named(std::move(first)), b = named(std::move(second));
+  m.def("rnn_forward", [](const py::tuple& arguments) { return forward(ForwardArguments(arguments)); });
+  m.def("rnn_forward_pair", [](const py::tuple& first, const py::tuple& second) -> py::tuple {
+    const ForwardArguments a(first), b(second);
     if (is_wide(a) != is_wide(b)) return py::make_tuple(forward(a), forward(b));
     return is_wide(a) ? forward_pair<double>(a, b) : forward_pair<float>(a, b);
   });
-  m.def("rnn_backward", [](const BackwardTuple& arguments) { return backward(named(arguments)); });
-  m.def("rnn_backward_pair", [](const BackwardTuple& first, const BackwardTuple& second) -> py::tuple {
-    const BackwardArguments a = named(first), b = named(second);
+  m.def("rnn_backward", [](const py::tuple& arguments) { return backward(BackwardArguments(arguments)); });
+  m.def("rnn_backward_pair", [](const py::tuple& first, const py::tuple& second) -> py::tuple {
+    const BackwardArguments a(first), b(second);
     if (is_wide(a) != is_wide(b)) return py::make_tuple(backward(a), backward(b));
     return is_wide(a) ? backward_pair<double>(a, b) : backward_pair<float>(a, b);
   });

@@ -25,7 +25,8 @@ std::vector<Schedule> make_schedules(index batch, index time, const View<const i
     gaps |= high - low + 1 != n && n > 0;
   }
   std::iota(order.begin(), order.end(), index(0));
-  std::stable_sort(order.begin(), order.end(), [&](index a, index b) { return valid[a] > valid[b]; });
+  if (lengths || mask)
+    std::stable_sort(order.begin(), order.end(), [&](index a, index b) { return valid[a] > valid[b]; });
 
   std::vector<Schedule> result(size_t(std::max<index>(shards, 1)));
   for (Schedule& s : result)
@@ -43,10 +44,8 @@ std::vector<Schedule> make_schedules(index batch, index time, const View<const i
     s.direction_ = reverse ? -1 : 1;
     s.start.reserve(size_t(s.rows() > 0 ? s.count[0] + 1 : 1));
     s.start.push_back(0);
-    for (index step = 0, n = s.rows(); n > 0; ++step) {
-      while (n > 0 && s.count[n - 1] <= step) --n;
-      if (n > 0) s.start.push_back(s.start.back() + n);
-    }
+    for (index n = s.rows(); n > 0; --n)  // the rows [0, n) run until the last of them ends
+      while (s.steps() < s.count[n - 1]) s.start.push_back(s.start.back() + n);
     if (!gaps) continue;
     s.times_.resize(s.total());
     for (index r = 0; r < s.rows(); ++r)

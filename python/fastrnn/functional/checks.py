@@ -1,5 +1,5 @@
 """Arguments of the functions of this package: numbers, flags, paddings, activations. The core checks shapes and
-dtypes."""
+dtypes, and calls some of these for what it does not know."""
 
 from __future__ import annotations
 
@@ -50,10 +50,15 @@ def as_array(op: str, argument: str, x: Any) -> Any:
         raise ValueError(f"[{op}] {argument}: expected an array, got nested lists of uneven length") from None
 
 
+def flag(op: str, argument: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"[{op}] {argument}: expected True or False, got {type(value).__name__} {value!r}")
+    return bool(value)
+
+
 def flags(op: str, **flags: Any) -> None:
     for argument, value in flags.items():
-        if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"[{op}] {argument}: expected True or False, got {type(value).__name__} {value!r}")
+        flag(op, argument, value)
 
 
 def number(op: str, argument: str, value: Any, low: float, high: float = math.inf) -> float:

@@ -30,8 +30,7 @@ def forward_pair(first: Call, second: Call) -> tuple[Any, Any]:
         ValueError, TypeError: what either call raises; the first one's where both do.
     """
     arguments = [recurrent.forward_arguments(c.function, *c.arguments, **c.options) for c in (first, second)]
-    one, other = _core.rnn_forward_pair(*arguments)
-    return recurrent.forward_result(first.function, one), recurrent.forward_result(second.function, other)
+    return _core.rnn_forward_pair(*arguments)
 
 
 def backward_pair(first: Call, second: Call) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from .. import _core
 from ..activations import Spec
 from ..gradients import LSTMGradients, RNNGradients
-from .checks import Array, activation_id, as_array, checkpoint_steps, flags
+from .checks import Array, flags
 from .tokens import TokenIndex
 
 Workspace = _core.Workspace
@@ -19,7 +19,6 @@ Weights: TypeAlias = Array | PackedWeights | ProjectionTable
 
 PRECISIONS = ("float32", "bfloat16", "int8")  # of the products of packed weights
 
-_BOOL = {bool}
 _RNN, _LSTM, _GRU, _GRU_RESET_BEFORE = range(4)  # the core's enum Cell
 _CELLS = {"rnn": (_RNN,), "lstm": (_LSTM,), "gru": (_GRU, _GRU_RESET_BEFORE)}
 
@@ -84,7 +83,6 @@ def forward_arguments(
     bias_hh: Array | None = None,
     h0: Array | None = None,
     c0: Array | None = None,
-    *,
     activation: Spec = "tanh",
     recurrent_activation: Spec = "sigmoid",
     output_activation: Spec = None,
@@ -100,29 +98,13 @@ def forward_arguments(
     out: Array | None = None,
     embedding: Array | None = None,
 ) -> tuple[Any, ...]:
-    """The core's arguments for a call of "rnn", "lstm" or "gru" with these."""
-    given = reverse, batch_first, return_sequences, return_workspace, reset_after
-    if set(map(type, given)) != _BOOL:
-        flags(op, reverse=reverse, batch_first=batch_first, return_sequences=return_sequences,
-              return_workspace=return_workspace, reset_after=reset_after)  # fmt: skip
-    if not isinstance(x, TokenIndex):
-        x = as_array(op, "x", x)
-    steps, mask = as_array(op, "lengths", lengths), as_array(op, "mask", mask)
-    candidate = activation_id(op, "activation", activation)
-    gate = candidate if op == "rnn" else activation_id(op, "recurrent_activation", recurrent_activation)
-    last = candidate if output_activation is None else activation_id(op, "output_activation", output_activation)
+    """The core's arguments for a call of "rnn", "lstm" or "gru" with these. The core checks them, because a call of a
+    few steps takes no longer than these checks in Python did."""
     return (
-        _cell(op, reset_after), gate, candidate, last, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, steps, mask,
-        recurrent_mask, reverse, batch_first, return_sequences, return_workspace, out, checkpoint_steps(op, checkpoint),
-        embedding,
+        op, x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, activation, recurrent_activation, output_activation,
+        reset_after, lengths, mask, reverse, batch_first, recurrent_mask, return_sequences, return_workspace,
+        checkpoint, out, embedding,
     )  # fmt: skip
-
-
-def forward_result(op: str, result: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What the function `op` returns for what the core returned."""
-    output, h_n, c_n, workspace = result
-    state = (h_n, c_n) if op == "lstm" else h_n
-    return (output, state) if workspace is None else (output, state, workspace)
 
 
 def rnn(
@@ -185,12 +167,10 @@ def rnn(
     The equation is that of torch.nn.RNN.
     """
     arguments = forward_arguments(
-        "rnn", x, weight_ih, weight_hh, bias_ih, bias_hh, h0, activation=activation, lengths=lengths,
-        mask=mask, reverse=reverse, batch_first=batch_first, recurrent_mask=recurrent_mask,
-        return_sequences=return_sequences, return_workspace=return_workspace, checkpoint=checkpoint, out=out,
-        embedding=embedding,
+        "rnn", x, weight_ih, weight_hh, bias_ih, bias_hh, h0, None, activation, "sigmoid", None, True, lengths,
+        mask, reverse, batch_first, recurrent_mask, return_sequences, return_workspace, checkpoint, out, embedding,
     )  # fmt: skip
-    return forward_result("rnn", _core.rnn_forward(arguments))
+    return _core.rnn_forward(arguments)
 
 
 def lstm(
@@ -236,13 +216,11 @@ def lstm(
     The equations are those of torch.nn.LSTM.
     """
     arguments = forward_arguments(
-        "lstm", x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, activation=activation,
-        recurrent_activation=recurrent_activation, output_activation=output_activation, lengths=lengths,
-        mask=mask, reverse=reverse, batch_first=batch_first, recurrent_mask=recurrent_mask,
-        return_sequences=return_sequences, return_workspace=return_workspace, checkpoint=checkpoint, out=out,
-        embedding=embedding,
+        "lstm", x, weight_ih, weight_hh, bias_ih, bias_hh, h0, c0, activation, recurrent_activation, output_activation,
+        True, lengths, mask, reverse, batch_first, recurrent_mask, return_sequences, return_workspace, checkpoint,
+        out, embedding,
     )  # fmt: skip
-    return forward_result("lstm", _core.rnn_forward(arguments))
+    return _core.rnn_forward(arguments)
 
 
 def gru(
@@ -286,13 +264,11 @@ def gru(
     The equations are those of torch.nn.GRU and, with reset before, of Cho et al. 2014 (arXiv:1406.1078).
     """
     arguments = forward_arguments(
-        "gru", x, weight_ih, weight_hh, bias_ih, bias_hh, h0, activation=activation,
-        recurrent_activation=recurrent_activation, reset_after=reset_after, lengths=lengths,
-        mask=mask, reverse=reverse, batch_first=batch_first, recurrent_mask=recurrent_mask,
-        return_sequences=return_sequences, return_workspace=return_workspace, checkpoint=checkpoint, out=out,
-        embedding=embedding,
+        "gru", x, weight_ih, weight_hh, bias_ih, bias_hh, h0, None, activation, recurrent_activation, None,
+        reset_after, lengths, mask, reverse, batch_first, recurrent_mask, return_sequences, return_workspace,
+        checkpoint, out, embedding,
     )  # fmt: skip
-    return forward_result("gru", _core.rnn_forward(arguments))
+    return _core.rnn_forward(arguments)
 
 
 def backward_arguments(
@@ -305,13 +281,7 @@ def backward_arguments(
     need_grad_x: bool = True,
 ) -> tuple[Any, ...]:
     """The core's arguments for a call of the backward of "rnn", "lstm" or "gru" with these."""
-    name = f"{op}_backward"
-    if not isinstance(workspace, Workspace):
-        raise TypeError(f"[{name}] workspace: expected the workspace of a forward call, got {type(workspace).__name__}")
-    if workspace.cell not in _CELLS[op]:
-        raise ValueError(f"[{name}] workspace: expected one from {op}, got another cell's")
-    flags(name, need_grad_x=need_grad_x)
-    return workspace, grad_output, grad_h_n, grad_c_n, need_grad_x
+    return op, workspace, grad_output, grad_h_n, grad_c_n, need_grad_x
 
 
 def backward_result(op: str, result: tuple[Any, ...]) -> RNNGradients | LSTMGradients:
