@@ -5,11 +5,11 @@ at the best rate measured here, on all threads, and nothing else took any time. 
 
   products  their floating-point operations at the FMA peak.
   reading   Every step but the first, whose h is zero, needs all recurrent weights, each thread its share of them;
-            backward reads them once more. So a step takes no less than that, and what it takes longer than the step's
-            product (it does with few rows) is counted here. The rate is that of one core for a block of the share's
-            size: of memchr (the C library's, through bytes.find), which does nothing but read and is not ours, or of
-            our kernel with one row, which walks the weights to and fro and so finds part of them in a cache that does
-            not hold all; the faster one.
+            backward reads them once more. What all of that takes longer than all products (it does with one row) is
+            counted here: while a step waits for its weights, products can be made that no step waits for, those of x and
+            of the gradients. The rate is that of one core for a block of the share's size: of memchr (the C library's,
+            through bytes.find), which does nothing but read and is not ours, or of our kernel with one row, which walks
+            the weights to and fro and so finds part of them in a cache that does not hold all; the faster one.
   gates     All else that a unit of a row needs at a step: activations, cell update, loads and stores, and in training
             what is kept for backward and the derivatives. This is a rate of our kernels, not a law of nature: what a
             step of a small layer takes longer on one thread than its products at the peak; the least of five layers.
@@ -109,11 +109,10 @@ class Bound:
 def bound(machine: Machine, cell: str, shape: Shape, train: bool) -> Bound:
     B, T, I, H = shape
     weights = GATES[cell] * H * H
-    product = 2 * B * weights / machine.peak  # of one step with the recurrent weights
     share = 4 * weights / machine.threads  # bytes
     passes = 2 if train else 1
     products = Layer(cell, shape, train).gflop * 1e9 / machine.peak
-    reading = passes * (T - 1) * max(0.0, share / machine.read_rate(share) - product)
+    reading = max(0.0, passes * (T - 1) * share / machine.read_rate(share) - products)
     gates = B * T * H * machine.gates[cell, train] * machine.peak_one / machine.peak
     waits = machine.call[cell, train]
     if train:

@@ -26,7 +26,9 @@ def test_a_batch_is_products_and_gates() -> None:
 def test_one_row_reads_the_weights_at_every_step_but_the_first(train: bool, passes: int) -> None:
     b = bound.bound(MACHINE, "lstm", (1, 10, 1, 128), train)
     share = 4 * 128 * 128 * 4 / 2  # 131072 bytes of a thread, read at 0.75 GB/s
-    assert b.reading == pytest.approx(passes * 9 * (share / 0.75e9 - 2 * 4 * 128 * 128 / 2e9))
+    products = (3 if train else 1) * 2 * 4 * 128 * (10 * 129 - 128) / 2e9
+    assert b.reading == pytest.approx(passes * 9 * share / 0.75e9 - products)
+    assert b.products + b.reading == pytest.approx(passes * 9 * share / 0.75e9)
     packing = 2 * 4 * 4 * 128 * 129 / 2**20 * 1e-3 if train else 0.0
     each = MACHINE.wait["lstm", train] + passes * MACHINE.meeting
     assert b.waits == pytest.approx(MACHINE.call["lstm", train] + packing + 10 * each)

@@ -152,17 +152,20 @@ bool flag(const std::string& op, const char* name, const py::handle& value) {
   return checked_by("flag", op, name, value).cast<bool>();
 }
 
-// Activations by name: those of most calls are the same objects each time.
+// Activations by name: those of most calls are the same objects each time. A few are remembered, by each thread for itself,
+// as there need not be a lock of the interpreter.
 Activation<double> activation_of(const std::string& op, const char* name, const py::handle& spec) {
   struct Known {
     PyObject* name;
     Activation<double> activation;
   };
-  static std::vector<Known> known;
-  for (const Known& k : known)
-    if (k.name == spec.ptr()) return k.activation;
+  constexpr int kMost = 16;
+  static thread_local Known known[kMost];
+  static thread_local int count = 0;
+  for (int i = 0; i < count; ++i)
+    if (known[i].name == spec.ptr()) return known[i].activation;
   const auto act = activation<double>(checked_by("activation_id", op, name, spec));
-  if (PyUnicode_CheckExact(spec.ptr()) && known.size() < 32) known.push_back({spec.inc_ref().ptr(), act});
+  if (PyUnicode_CheckExact(spec.ptr()) && count < kMost) known[count++] = {spec.inc_ref().ptr(), act};
   return act;
 }
 template <class T>
@@ -176,7 +179,12 @@ py::object array_like(const std::string& op, const char* name, py::object value)
   return checked_by("as_array", op, name, value);
 }
 
-int cell_of(const std::string& op) { return op == "rnn" ? int(Cell::rnn) : int(op == "lstm" ? Cell::lstm : Cell::gru); }
+int cell_of(const std::string& op) {
+  if (op == "rnn") return int(Cell::rnn);
+  if (op == "lstm") return int(Cell::lstm);
+  if (op != "gru") fail(op, "function", "rnn, lstm or gru", op);
+  return int(Cell::gru);
+}
 
 // As they come from Python, checked as far as they can be one by one.
 struct ForwardArguments {
@@ -202,7 +210,8 @@ struct ForwardArguments {
     const py::object gates = next(), last = next();
     gate = cell == int(Cell::rnn) ? candidate : activation_of(op, "recurrent_activation", gates);
     output_activation = last.is_none() ? candidate : activation_of(op, "output_activation", last);
-    if (!flag(op, "reset_after", next())) cell = int(Cell::gru_reset_before);
+    const bool reset_after = flag(op, "reset_after", next());
+    if (cell == int(Cell::gru) && !reset_after) cell = int(Cell::gru_reset_before);
     lengths = array_like(op, "lengths", next());
     mask = array_like(op, "mask", next());
     reverse = flag(op, "reverse", next());

@@ -42,11 +42,12 @@ class ForwardPass {
         chunk = (chunk + block - 1) / block * block;
       }
     }
-    const size_t recurrent = size_t(w.H) * size_t(weights.panels() * w.kernels->lanes) * size_t(w.cell->h[0].count) * sizeof(T);
+    const size_t units = size_t(weights.panels() * w.kernels->lanes);
+    const size_t recurrent = size_t(w.H) * units * size_t(w.cell->h[0].count) * sizeof(T);
     // with one row, whose weights come from beyond the first cache; not worth it if most of it is a beginning and an end
     beside = !kReduced && rows == 1 && projects() && !w.pipelined && !w.matrices_x && w.kernels->beside &&
-             w.cell->phases == 1 && w.steps >= 4 * kBesideRows && recurrent > 2 * size_t(kFirstCache);
-    chunk_rows = std::max<index>(chunk * rows, beside ? kBlocks * kBesideRows : 0);
+             w.cell->phases == 1 && w.I >= kBesideRows && w.steps >= 4 * kBesideRows && recurrent > 2 * size_t(kFirstCache);
+    chunk_rows = beside ? kBlocks * kBesideRows : chunk * rows;
   }
 
   // Room for the input products of a chunk; one for each team.
