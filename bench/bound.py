@@ -6,10 +6,11 @@ at the best rate measured here, on all threads, and nothing else took any time. 
   products  their floating-point operations at the FMA peak.
   reading   Every step but the first, whose h is zero, needs all recurrent weights, each thread its share of them;
             backward reads them once more. What all of that takes longer than all products (it does with one row) is
-            counted here: while a step waits for its weights, products can be made that no step waits for, those of x and
-            of the gradients. The rate is that of one core for a block of the share's size: of memchr (the C library's,
-            through bytes.find), which does nothing but read and is not ours, or of our kernel with one row, which walks
-            the weights to and fro and so finds part of them in a cache that does not hold all; the faster one.
+            counted here: while a step waits for its weights, products can be made that no step waits for, those of
+            x and of the gradients. The rate is that of one core for a block of the share's size: of memchr (the C
+            library's, through bytes.find), which does nothing but read and is not ours, or of our kernel with one row,
+            which walks the weights to and fro and so finds part of them in a cache that does not hold all; the faster
+            one.
   gates     All else that a unit of a row needs at a step: activations, cell update, loads and stores, and in training
             what is kept for backward and the derivatives. This is a rate of our kernels, not a law of nature: what a
             step of a small layer takes longer on one thread than its products at the peak; the least of five layers.

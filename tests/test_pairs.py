@@ -48,6 +48,18 @@ def call(case: Case, **options: Any) -> Call:
     return Call(CELLS[case.cell][0], arguments(case), {**case.options, **options})
 
 
+def test_a_function_that_does_not_exist() -> None:
+    case = draw("gru", np.random.default_rng(1))
+    with pytest.raises(ValueError, match=r"\[gru_\] function: expected rnn, lstm or gru, got gru_"):
+        forward_pair(call(case), call(case)._replace(function="gru_"))
+
+
+def test_reset_after_is_for_grus() -> None:
+    case = draw("lstm", np.random.default_rng(1))
+    pair = forward_pair(call(case), call(case, reset_after=False))
+    assert_same(named(case, pair[1]), named(case, pair[0]))
+
+
 def named(case: Case, result: Any) -> dict[str, Any]:
     states = result[1] if case.cell == "lstm" else (result[1],)
     return {"output": result[0], **dict(zip(("h_n", "c_n"), states, strict=False))}
