@@ -86,6 +86,34 @@ assert tasks() - before == {helpers}, tasks() - before
 @linux
 @pool
 @pytest.mark.skipif(PROCESSORS < 2, reason="one processor")
+def test_a_distance_is_forgotten() -> None:
+    """Threads that had one processor together meet in milliseconds. Calls that then go without the others do not measure
+    again, and would do so for good."""
+    script("""
+import time
+core.assume_meeting(0)
+core.set_num_threads(2)
+assert core.meeting_time() == 80
+small = case("rnn", B=1, T=100, I=64, H=64)
+processors = os.sched_getaffinity(0)
+def everybody_on(some):
+    for task in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(task), some)
+for _ in range(200):
+    run(functional, small)
+everybody_on({min(processors)})
+for _ in range(200):
+    run(functional, small)
+    core.meeting_time()
+everybody_on(processors)
+time.sleep(0.1)
+assert core.meeting_time() == 80, core.meeting_time()
+""")
+
+
+@linux
+@pool
+@pytest.mark.skipif(PROCESSORS < 2, reason="one processor")
 def test_only_much_work_wakes_the_helpers() -> None:
     """At once, or in quick succession."""
     script("""

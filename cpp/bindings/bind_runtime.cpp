@@ -24,6 +24,7 @@ void bind_runtime(py::module_& m) {
   m.def("force_order", [](int order) { forced_order.store(Order(order)); });
   m.def("assume_processors", &assume_processors);  // for tests
   m.def("assume_meeting", &assume_meeting);        // the same, nanoseconds
+  m.def("meeting_time", &meeting_time);            // what plans believe now, likewise
   m.def("compiler", &compiler);
   m.def("version", &version);
   m.def("cached_memory", &cached_memory);

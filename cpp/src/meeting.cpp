@@ -16,7 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 std::atomic<double> known{kNear}, assumed{0}, declined{0};
-std::atomic<Clock::rep> next{0}, forgotten{0};
+std::atomic<Clock::rep> next{0}, until{0}, forgotten{0};
 
 // Nanoseconds of a meeting in the best of the rounds, the first of which waits for the last thread to come. 0 where none
 // comes within `patience` microseconds.
@@ -58,12 +58,23 @@ bool worth_helpers(double flops) {
 double meeting_time() {
   if (const double believed = assumed.load(std::memory_order_relaxed); believed > 0) return believed;
   constexpr auto kWhile = std::chrono::milliseconds(2);  // measuring takes one to five microseconds
+  // A call that finds the others too far away does not wake them, and nobody measures again: so a time is believed for a
+  // while only, and for a shorter one if it is none of a distance, but of threads that had one processor together.
+  constexpr auto kBelieved = std::chrono::milliseconds(50);
+  constexpr double kFarthest = 5000;
   const Clock::time_point now = Clock::now();
-  if (now.time_since_epoch().count() >= next.load(std::memory_order_relaxed) && helpers_awake()) {
+  const auto passed = [&](const std::atomic<Clock::rep>& time) {
+    return now.time_since_epoch().count() >= time.load(std::memory_order_relaxed);
+  };
+  if (passed(next) && helpers_awake()) {
     next.store((now + kWhile).time_since_epoch().count(), std::memory_order_relaxed);
-    if (const double found = time_meetings(2, 5, 3, 4); found > 0) known.store(found, std::memory_order_relaxed);
+    if (const double found = time_meetings(2, 5, 3, 4); found > 0) {
+      known.store(found, std::memory_order_relaxed);
+      const auto end = now + (found < kFarthest ? kBelieved : kWhile);
+      until.store(end.time_since_epoch().count(), std::memory_order_relaxed);
+    }
   }
-  return known.load(std::memory_order_relaxed);
+  return passed(until) ? kNear : known.load(std::memory_order_relaxed);
 }
 
 void assume_meeting(double nanoseconds) { assumed.store(nanoseconds); }

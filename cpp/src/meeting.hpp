@@ -14,7 +14,8 @@ constexpr double kNear = 80;
 
 // The same for two threads of this process now. On a virtual machine, or one with several groups of cores, the system may
 // run them where what one writes reaches the other several times later, for milliseconds or for minutes: it is measured
-// again when somebody asks after a while and another thread is awake. Until then kNear.
+// again when somebody asks after a while and another thread is awake. Before that, and when the last time was long ago,
+// kNear.
 double meeting_time();
 
 // For tests and measurements: as if helpers were awake, and so many nanoseconds away; 0: as they are.
