@@ -87,8 +87,8 @@ assert tasks() - before == {helpers}, tasks() - before
 @pool
 @pytest.mark.skipif(PROCESSORS < 2, reason="one processor")
 def test_a_distance_is_forgotten() -> None:
-    """Threads that had one processor together meet in milliseconds. Calls that then go without the others do not measure
-    again, and would do so for good."""
+    """Threads that had one processor together meet in milliseconds. Calls that then go without the others do not
+    measure again, and would do so for good."""
     script("""
 import time
 core.assume_meeting(0)
