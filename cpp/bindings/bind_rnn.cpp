@@ -220,7 +220,7 @@ struct ForwardArguments {
     return_sequences = flag(op, "return_sequences", next());
     return_workspace = flag(op, "return_workspace", next());
     const py::object steps = next();
-    checkpoint = steps.is_none() ? 0 : py::module_::import("fastrnn.functional.checks").attr("checkpoint_steps")(op, steps).cast<index>();
+    checkpoint = steps.is_none() ? 0 : checked_by("checkpoint_steps", op, "checkpoint", steps).cast<index>();
     out = next();
     embedding = next();
   }

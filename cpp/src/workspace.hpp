@@ -27,7 +27,6 @@ struct Trace {
     if (!kept) return s % 2 * entering;
     return s == begin ? 0 : entering + schedule->start[s - 1] - schedule->start[begin];
   }
-  index c_block(index s) const { return kept ? block(s) : 0; }
   index row(index s) const { return kept ? schedule->start[s] - schedule->start[begin] : 0; }
 };
 

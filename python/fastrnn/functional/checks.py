@@ -87,15 +87,15 @@ def integer(op: str, argument: str, value: Any, low: int) -> int:
     return int(value)
 
 
-def checkpoint_steps(op: str, value: Any) -> int:
+def checkpoint_steps(op: str, argument: str, value: Any) -> int:
     """As the core counts them: 0 is none, -1 its own choice."""
     if value is None or isinstance(value, (bool, np.bool_)):
         return -1 if value else 0
     expected = "None, True or a number of steps"
     if not is_integer(value):
-        raise TypeError(f"[{op}] checkpoint: expected {expected}, got {type(value).__name__} {value!r}")
+        raise TypeError(f"[{op}] {argument}: expected {expected}, got {type(value).__name__} {value!r}")
     if value < 1:
-        raise ValueError(f"[{op}] checkpoint: expected {expected} >= 1, got {value}")
+        raise ValueError(f"[{op}] {argument}: expected {expected} >= 1, got {value}")
     return min(int(value), 2**31)
 
 
