@@ -75,11 +75,12 @@ struct RowsByPanels {
   index K;
   Panels panels;
   T* waiting;  // kWaiting values
+  index chains;  // sum_chains; a product in several has no parts
   index parts = 1, first_run[kMostParts + 1], first_k[kMostParts];  // if there are several: they are not set otherwise
 
   // `gathered`: `rows` will be replaced by copies of one run each, which have no parts.
-  RowsByPanels(const Rows<T>& rows, bool gathered, const T* weights, index K, Panels panels, T* waiting)
-      : rows(rows), weights(weights), K(K), panels(panels), waiting(waiting) {
+  RowsByPanels(const Rows<T>& rows, bool gathered, const T* weights, index K, Panels panels, T* waiting, index chains = 1)
+      : rows(rows), weights(weights), K(K), panels(panels), waiting(waiting), chains(chains) {
     constexpr index kStays = 512 << 10, kPart = 256 << 10, kBytes = kMostPanels * index(sizeof(Vec<T>));
     if (gathered || !kManyRegisters || K * kBytes <= kStays || panels.last - panels.first < kMostPanels) return;
     first_run[0] = first_k[0] = 0;
@@ -91,6 +92,25 @@ struct RowsByPanels {
 
   index rows_at_once() const { return parts > 1 ? kRows : 0; }
 
+  // acc += the product in C chains, each of as many runs.
+  template <int C, int MR, int NP>
+  FASTRNN_ALWAYS void add_chains(Vec<T> (&acc)[MR][NP], index row, index panel) const {
+    const index runs = rows.segments / C, chain = K / C * L;
+    const T* const b = weights + panel * K * L;
+    in_chains<T, C>(
+        acc,
+        [&](Vec<T>(&sum)[MR][NP], int c) FASTRNN_ALWAYS {
+          const Rows<T> some{rows.a, rows.stride, rows.segment + c * runs, rows.length + c * runs, runs};
+          some.accumulate(sum, row, b + c * chain, K * L, b + c * chain);
+        },
+        [&](auto& sum, int first) FASTRNN_ALWAYS {
+          const T* w = b + first * chain;
+          for (index i = first * runs; i < (first + 1) * runs; w += rows.length[i++] * L)
+            accumulate_chains<T>(sum, [&](int c) { return rows.a + row * rows.stride + rows.segment[i + c * runs]; }, w,
+                                 K * L, chain, rows.length[i]);
+        });
+  }
+
   // The product in `part`, of sums that begin with begin(m, n): whether they are complete.
   template <int MR, int NP, class Begin>
   FASTRNN_ALWAYS bool add(Vec<T> (&acc)[MR][NP], index row, index panel, index part, const Begin& begin) const {
@@ -101,6 +121,10 @@ struct RowsByPanels {
     for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
       for (int n = 0; n < NP; ++n) acc[m][n] = whole || part == 0 ? begin(m, n) : load<T>(sum(m, n));
+    if (whole && chains > 1) {
+      chains == 2 ? add_chains<2>(acc, row, panel) : add_chains<4>(acc, row, panel);
+      return true;
+    }
     if (whole) {
       rows.accumulate(acc, row, weights + panel * stride, stride, next_panels<NP>(weights, stride, K, panels, turn, panel));
       return true;

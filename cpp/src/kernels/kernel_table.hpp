@@ -107,6 +107,19 @@ struct ForwardStep {
 
 constexpr index kFirstCache = 32 << 10;  // weights of so many bytes stay in the first cache from step to step
 
+// Into how many chains the sum over K values behind each of `hidden` outputs is cut: even parts of K, whole panels of
+// units, of which all but the first begin at zero and which are added up in order. One row has no other sums to fill the
+// time with that a multiply-add takes: two that start in each cycle, of four cycles each, need eight sums, and a member of
+// a team has half of the panels. Where half of the weights does not stay in the first cache, it waits for them instead.
+template <class T>
+constexpr index sum_chains(index hidden, index K, index lanes) {
+  constexpr index kSums = 16, kLeast = 32;
+  if (hidden * K * index(sizeof(T)) > 2 * kFirstCache) return 1;
+  for (index n = 4; n > 1; n /= 2)
+    if (hidden % (n * lanes) == 0 && hidden / lanes * n <= kSums && K >= n * kLeast) return n;
+  return 1;
+}
+
 // Rows that stand in runs are read faster from a copy in which each is one run (gemm.hpp): of so many rows at a time that
 // reading all weights once for them does not matter.
 constexpr index kWholeTiles = 12;  // rows: a multiple of those of the largest tiles

@@ -56,6 +56,15 @@ FASTRNN_INLINE void prefetch(const void* p) {
 #endif
 }
 
+// What stands there stays there: the compiler may not keep it in registers.
+FASTRNN_INLINE void in_memory(void* p) {
+#if defined(__GNUC__) || defined(__clang__)
+  __asm__("" : : "r"(p) : "memory");
+#else
+  (void)p;
+#endif
+}
+
 // Registers decide the tile: 32 vector registers on AVX-512 and NEON, 16 elsewhere.
 #if defined(__AVX512F__) || (defined(__ARM_NEON) && defined(__aarch64__))
 constexpr bool kManyRegisters = true;

@@ -150,7 +150,7 @@ FASTRNN_NOINLINE void backward_tiles(const BackwardStep<T>& s, FinishBackward<T>
                  [&](const Vec<T>* out, int rows, index row) FASTRNN_ALWAYS { finish(s, out, rows, 1, row, whole); });
   T* const room = s.next ? s.room : nullptr;
   alignas(64) T waiting[RowsByPanels<T>::kWaiting];
-  RowsByPanels<T> product(all, room, s.weight_hh_t, K, panels, waiting);
+  RowsByPanels<T> product(all, room, s.weight_hh_t, K, panels, waiting, s.next ? sum_chains<T>(s.hidden, K, L) : 1);
   in_blocks(all, s.rows, K, room, product.rows_at_once(), [&](const Rows<T>& rows, index first, index count) FASTRNN_ALWAYS {
     product.rows = rows;
     tile_single(BackwardTile<T>{s, finish, product, first}, count, panels);

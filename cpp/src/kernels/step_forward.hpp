@@ -216,10 +216,34 @@ struct ForwardTile {
     if (s.recurrent > 0) {
       auto h = operand<MR>(row);
       const index length = words<W>(s.recurrent), h_panel = length * P::H::count * L;
-      accumulate<W, MR, NP, G, U>(acc, h, s.weight_hh + panel * h_panel + F * length * L, h_panel, length,
-                                  next_panels<NP>(s.weight_hh, h_panel, length, panels, turn, panel));
+      const Word<W>* const w = s.weight_hh + panel * h_panel + F * length * L;
+      const Word<W>* const ahead = next_panels<NP>(s.weight_hh, h_panel, length, panels, turn, panel);
+      if (kChains && sum_chains<T>(s.hidden, length, L) > 1)
+        add_chains(acc, row, h, w, h_panel, ahead);
+      else
+        accumulate<W, MR, NP, G, U>(acc, h, w, h_panel, length, ahead);
     }
     each_sum([&](Vec<T>& sum, index, index, int c, Vec<T>* slot) FASTRNN_ALWAYS { slot[H::at(c)] = sum; });
+  }
+
+  // Of one slot. With K = H there are never four chains: no vector is as long.
+  static constexpr bool kChains = C == 1 && std::is_same_v<T, W>;
+
+  template <int MR, int NP>
+  FASTRNN_ALWAYS void add_chains(Vec<T> (&acc)[MR][NP], index row, StridedRows<Word<W>, MR>& h, const Word<W>* w,
+                                 index panel_stride, const Word<W>* ahead) const {
+    if constexpr (kChains) {
+      const index K = s.recurrent / 2;
+      const T* const first = (kFirstPhase ? s.operand : s.reset_h) + row * s.state_stride;
+      in_chains<T, 2>(
+          acc,
+          [&](Vec<T>(&sum)[MR][NP], int c) FASTRNN_ALWAYS {
+            accumulate<W, MR, NP, 1, 1>(sum, h, w + c * K * L, panel_stride, K, ahead + c * K * L);
+          },
+          [&](auto& sum, int) FASTRNN_ALWAYS {
+            accumulate_chains<T>(sum, [&](int c) { return first + c * K; }, w, panel_stride, K * L, K);
+          });
+    }
   }
 
   // Sums of integers are scaled at the end and then added to the start.
@@ -342,9 +366,12 @@ static void forward_step(const ForwardStep<T, W>& s) {
   const ForwardTile<T, W, P, P, kFirstPhase> tile{s, finish, panels};
   const index row = s.rows > 1 ? tile_many<W, P>(tile, s.rows, panels) : 0;
   // A single row waits for its weights: tiles that are no wider than they must be, walked up and down in turn, find more of
-  // them in the first cache.
+  // them in the first cache. Where all are there, eight sums fill the time that a multiply-add takes.
+  const bool near = (panels.last - panels.first) * s.recurrent * P::H::count * index(sizeof(Vec<T>)) <= kFirstCache;
   if (P::slots == 1)
     tile_rows<1, 4, 2, 1>(tile, row, s.rows, panels);
+  else if (near && kManyRegisters)
+    tile_rows<1, 8 / P::slots, 1>(tile, row, s.rows, panels);
   else
     tile_rows<1, kManyRegisters ? 4 / P::slots : 2, 1>(tile, row, s.rows, panels);
 }

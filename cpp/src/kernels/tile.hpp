@@ -104,6 +104,62 @@ FASTRNN_INLINE void accumulate(typename Product<W>::Sum (&acc)[MR][NP * U], Rows
   }
 }
 
+// sum[c] += x(c) . w of N chains over K values each, of one row: NP panels, and chains in a panel, so far apart.
+template <class T, int N, int NP, class X>
+FASTRNN_INLINE void accumulate_chains(Vec<T> (&sum)[N][NP], const X& x, const T* w, index panel_stride, index chain,
+                                      index K) {
+  constexpr int L = kLanes<T>;
+  const T* row[N];
+  for (int c = 0; c < N; ++c) row[c] = x(c);
+  for (index k = 0; k < K; ++k, w += L)
+#pragma GCC unroll 4
+    for (int c = 0; c < N; ++c) {
+      const Vec<T> value = splat<T>(row[c][k]);
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n) sum[c][n] += value * load<T>(w + n * panel_stride + c * chain);
+    }
+}
+
+// acc += products in C chains (sum_chains): one(sum, c) adds chain c, for one row several(sum, c) N chains from c on, as
+// many as make eight sums.
+template <class T, int C, int MR, int NP, class One, class Several>
+FASTRNN_INLINE void in_chains(Vec<T> (&acc)[MR][NP], const One& one, const Several& several) {
+  constexpr int kEnough = NP < 8 ? 8 / NP : 1, N = MR > 1 ? 1 : C < kEnough ? C : kEnough;
+  if constexpr (N > 1) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; c += N) {
+      Vec<T> sum[N][NP] = {};
+      for (int n = 0; n < NP; ++n) sum[0][n] = c == 0 ? acc[0][n] : Vec<T>{};
+      several(sum, c);
+#pragma GCC unroll 16
+      for (int n = 0; n < NP; ++n) {
+        acc[0][n] = c == 0 ? sum[0][n] : acc[0][n] + sum[0][n];
+        for (int i = 1; i < N; ++i) acc[0][n] += sum[i][n];
+      }
+    }
+  } else {
+    constexpr int L = kLanes<T>;
+    alignas(64) T before[MR * NP * L];  // the sum of the chains before: registers hold that of one chain
+    for (int c = 0; c < C; ++c) {
+      if (c > 0)
+#pragma GCC unroll 16
+        for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+          for (int n = 0; n < NP; ++n) {
+            store<T>(before + (m * NP + n) * L, acc[m][n]);
+            acc[m][n] = Vec<T>{};
+          }
+      in_memory(before);
+      one(acc, c);
+      if (c > 0)
+#pragma GCC unroll 16
+        for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+          for (int n = 0; n < NP; ++n) acc[m][n] += load<T>(before + (m * NP + n) * L);
+    }
+  }
+}
+
 template <int N>
 struct Width {
   static constexpr int value = N;
