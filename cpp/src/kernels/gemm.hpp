@@ -273,13 +273,23 @@ struct Strips {
 
   // A vector is copied at a time: behind each strip is room for what the last one brings along.
   static constexpr index at(index first) { return first * (kRows + L); }
-  void copy(const T* row, index r, index wide) {
-    for (index first = 0, width; first < wide; first += width) {
-      width = outer_rows(wide - first);
-      T* to = values + at(first) + r * width;
-      for (index i = 0; i < width; i += L) {
-        const index left = wide - first - i;
-        store<T>(to + i, left >= L ? load<T>(row + first + i) : load_first<T>(row + first + i, left));
+
+  // `wide` values of each row, strip by strip: of a few rows at a time, which are in the first cache from the second on.
+  template <class Row>
+  FASTRNN_ALWAYS void copy(index rows, index wide, const Row& row) {
+    constexpr index kFew = 32;
+    for (index few = 0; few < rows; few += kFew) {
+      const index end = rows - few < kFew ? rows : few + kFew;
+      for (index first = 0, width; first < wide; first += width) {
+        width = outer_rows(wide - first);
+        T* to = values + at(first) + few * width;
+        const index left = wide - first;
+        if (width <= L && left >= L)
+          for (index r = few; r < end; ++r, to += width) store<T>(to, load<T>(row(r) + first));
+        else
+          for (index r = few; r < end; ++r, to += width)
+            for (index i = 0; i < width; i += L)
+              store<T>(to + i, left - i >= L ? load<T>(row(r) + first + i) : load_first<T>(row(r) + first + i, left - i));
       }
     }
   }
@@ -361,8 +371,9 @@ static void outer(const Outer<T>& o) {
     part.fresh = o.fresh && first == 0;
     for (index j = o.first; j < o.last; j += kWide) {
       const index wide = o.last - j < kWide ? o.last - j : kWide;
-      for (index r = 0; r < rows; ++r)
-        strips.copy(o.a + (o.a_offset ? o.a_offset[first + r] : (first + r) * o.a_stride) + j, r, wide);
+      const T* const from = o.a + (o.a_offset ? 0 : first * o.a_stride) + j;
+      const index* const offset = o.a_offset ? o.a_offset + first : nullptr;
+      strips.copy(rows, wide, [&](index r) FASTRNN_ALWAYS { return from + (offset ? offset[r] : r * o.a_stride); });
       // the next block: these rows further on, or the next rows if there are as many
       const bool further = j + kWide < o.last, known = o.a_offset && (further || first + 2 * kRows <= o.rows);
       const OuterTile<T> tile{part, strips, rows, j, wide, o.a + (further ? j + kWide : o.first),
