@@ -180,12 +180,14 @@ void run_passes(State<T>& w, const PackedWeights<T>& packed, const RnnInputs<T>&
     w.steps = std::max(w.steps, schedule.steps());
     w.total += double(schedule.total());
   }
+  const size_t gates = size_t(weights.panels() * weights.kernels->lanes * cell.slots) * sizeof(T);  // bytes of a row
+  if (std::is_same_v<T, W> && !w.matrices_x && projected_steps(w.rows, gates, gates * size_t(w.I), false, w.steps) == 1)
+    w.chunked = false;  // made with its step, a chunk of one step is not stored and loaded
   if (training) {
     if (w.kernels->matrices) {
       w.matrices_dw = worth_matrix_sums(w.rows, w.T_, w.I, cell.gates * w.H);
       w.matrices_dr = worth_matrix_sums(w.rows, w.T_, w.H, cell.gates * w.H);
     }
-    const size_t gates = size_t(weights.panels() * weights.kernels->lanes * cell.slots) * sizeof(T);
     w.chunk = chunk_steps(w.rows, gates, gates * size_t(w.I + w.H), w.matrices_dr, w.steps);
     w.checkpoint = plan_checkpoint(options.checkpoint, w.chunk, w.steps);
     const double row = double(w.state_stride * (1 + cell.has_c) + w.saved_stride * w.saves(true)) * sizeof(T);
