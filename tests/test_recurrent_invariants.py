@@ -75,10 +75,10 @@ def test_padded_equals_ragged(cell: str, reverse: bool, dtype: Any) -> None:
 @each_dtype
 @pytest.mark.parametrize(
     ("I", "H"),
-    [(I, H), (1, 50), (48, 64), (203, 205), (70, 691)],
-    ids=["odd", "narrow", "whole", "wide", "parts"],  # as the products of gate gradients are made
+    [(I, H), (1, 50), (9, 32), (48, 64), (5, 128), (203, 205), (70, 300), (70, 691)],
+    ids=["odd", "narrow", "few", "whole", "chains", "wide", "shared", "parts"],  # as products are made
 )
-@pytest.mark.parametrize("rows", [B, 40])  # one shard; several
+@pytest.mark.parametrize("rows", [B, 50])  # one shard; several, or a step whose rows fill the tiles for x
 @each_cell
 def test_row_alone_equals_row_in_batch(cell: str, rows: int, I: int, H: int, dtype: Any) -> None:
     """To the bit, whatever else is in its register tile and however the batch is cut up."""
