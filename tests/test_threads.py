@@ -43,6 +43,18 @@ def test_any_number_of_threads(cell: str, way: str, B: int) -> None:
         assert digest(one) == expected, threads
 
 
+@pytest.mark.parametrize("H", [32, 64])  # with few units sums are cut into chains, made together as panels allow
+@pytest.mark.parametrize("B", [1, 5])
+@pytest.mark.parametrize("cell", CELLS)
+def test_chains_on_any_number_of_threads(cell: str, B: int, H: int) -> None:
+    split("units")
+    one = case(cell, B=B, T=10, H=H)
+    expected = on_one_thread([one])[0]
+    for threads in (2, 4):
+        core.set_num_threads(threads)
+        assert digest(one) == expected, threads
+
+
 @pytest.mark.parametrize("way", SPLITS)
 def test_teams_as_large_as_on_other_machines(way: str) -> None:
     """With more threads than processors a team meets only as fast as the system runs them all, but it meets."""

@@ -46,7 +46,7 @@ class ForwardPass {
     const size_t recurrent = size_t(w.H) * units * size_t(w.cell->h[0].count) * sizeof(T);
     // with one row, whose weights come from beyond the first cache; not worth it if most of it is a beginning and an end
     beside = !kReduced && rows == 1 && projects() && !w.pipelined && !w.matrices_x && w.kernels->beside &&
-             w.cell->phases == 1 && w.I >= kBesideRows && w.steps >= 4 * kBesideRows && recurrent > 2 * size_t(kFirstCache);
+             w.cell->phases == 1 && w.I >= kBesideRows && w.steps >= 4 * kBesideRows && recurrent > size_t(kRowWaits);
     chunk_rows = beside ? kBlocks * kBesideRows : chunk * rows;
   }
 

@@ -38,7 +38,8 @@ inline double plan_patience(double flops) { return flops / 20e3 * 0.1; }
 // the order of the sums.
 struct RecurrentPlan {
   index shards;
-  bool chunked;  // the input product of a chunk of steps comes before its recurrence, rather than with each step
+  bool chunked;  // the input product of a chunk of steps, if it is more than one, comes before its recurrence, rather than
+                 // with each step
 };
 
 // For bench/plan.py, which measures what each choice costs: automatic unless set.

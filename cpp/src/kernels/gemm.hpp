@@ -75,7 +75,7 @@ struct RowsByPanels {
   index K;
   Panels panels;
   T* waiting;  // kWaiting values
-  index chains;  // sum_chains; a product in several has no parts
+  index chains;  // sum_chains: of as many runs each; a product in several has no parts, and its rows are not gathered
   index parts = 1, first_run[kMostParts + 1], first_k[kMostParts];  // if there are several: they are not set otherwise
 
   // `gathered`: `rows` will be replaced by copies of one run each, which have no parts.

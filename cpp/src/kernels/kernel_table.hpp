@@ -106,17 +106,19 @@ struct ForwardStep {
 };
 
 constexpr index kFirstCache = 32 << 10;  // weights of so many bytes stay in the first cache from step to step
+constexpr index kRowWaits = 2 * kFirstCache;  // a step of one row waits for weights of more bytes, rather than for its sums
 
 // Into how many chains the sum over K values behind each of `hidden` outputs is cut: even parts of K, whole panels of
 // units, of which all but the first begin at zero and which are added up in order. One row has no other sums to fill the
 // time with that a multiply-add takes: two that start in each cycle, of four cycles each, need eight sums, and a member of
-// a team has half of the panels. Where half of the weights does not stay in the first cache, it waits for them instead.
+// a team has half of the panels. (A row that takes input products along has other sums: its weights are more than kRowWaits.)
+constexpr index kChainSums = 16;
 template <class T>
 constexpr index sum_chains(index hidden, index K, index lanes) {
-  constexpr index kSums = 16, kLeast = 32;
-  if (hidden * K * index(sizeof(T)) > 2 * kFirstCache) return 1;
+  constexpr index kLeast = 32;
+  if (hidden * K * index(sizeof(T)) > kRowWaits) return 1;
   for (index n = 4; n > 1; n /= 2)
-    if (hidden % (n * lanes) == 0 && hidden / lanes * n <= kSums && K >= n * kLeast) return n;
+    if (hidden % (n * lanes) == 0 && hidden / lanes * n <= kChainSums && K >= n * kLeast) return n;
   return 1;
 }
 
@@ -135,13 +137,15 @@ constexpr index gathered_rows(index K) {
 }
 // How many values the copy takes. 0: it does not pay, because a tile's rows stay in the first cache or too few panels read
 // it; or because a vector is a whole cache line: then runs are read as fast as the copy, which costs 1 to 2 %.
+constexpr index kGatheredPanels = 12;
 template <class T>
 constexpr index gathered_room(index rows, index K, index panels, index lanes) {
-  constexpr index kRows = 6, kPanels = 12, kLine = 64;
+  constexpr index kRows = 6, kLine = 64;
   const index size = index(sizeof(T));
-  const bool pays = lanes * size < kLine && rows >= kRows && panels >= kPanels && kRows * K * size > kFirstCache / 4;
+  const bool pays = lanes * size < kLine && rows >= kRows && panels >= kGatheredPanels && kRows * K * size > kFirstCache / 4;
   return pays ? gathered_rows<T>(K) * gathered_stride<T>(K) : 0;
 }
+static_assert(kChainSums / 2 < kGatheredPanels, "rows that are gathered stand in one run, which has no chains");
 
 // One step of backpropagation through time: from dL/dh to the gradients of the gates' pre-activations.
 // dh = (next . R) * recurrent_mask + direct + dy + grad_h_n.

@@ -56,7 +56,7 @@ FASTRNN_INLINE void prefetch(const void* p) {
 #endif
 }
 
-// What stands there stays there: the compiler may not keep it in registers.
+// What was stored there is loaded again: the compiler may not keep an array in registers whose address went through here.
 FASTRNN_INLINE void in_memory(void* p) {
 #if defined(__GNUC__) || defined(__clang__)
   __asm__("" : : "r"(p) : "memory");

@@ -226,8 +226,9 @@ struct ForwardTile {
     each_sum([&](Vec<T>& sum, index, index, int c, Vec<T>* slot) FASTRNN_ALWAYS { slot[H::at(c)] = sum; });
   }
 
-  // Of one slot. With K = H there are never four chains: no vector is as long.
-  static constexpr bool kChains = C == 1 && std::is_same_v<T, W>;
+  // Of one slot, in panels that are not folded (where there are no chains). With K = H there are never four: no vector is
+  // as long.
+  static constexpr bool kChains = C == 1 && std::is_same_v<T, W> && std::is_same_v<P, Q>;
 
   template <int MR, int NP>
   FASTRNN_ALWAYS void add_chains(Vec<T> (&acc)[MR][NP], index row, StridedRows<Word<W>, MR>& h, const Word<W>* w,
@@ -366,8 +367,9 @@ static void forward_step(const ForwardStep<T, W>& s) {
   const ForwardTile<T, W, P, P, kFirstPhase> tile{s, finish, panels};
   const index row = s.rows > 1 ? tile_many<W, P>(tile, s.rows, panels) : 0;
   // A single row waits for its weights: tiles that are no wider than they must be, walked up and down in turn, find more of
-  // them in the first cache. Where all are there, eight sums fill the time that a multiply-add takes.
-  const bool near = (panels.last - panels.first) * s.recurrent * P::H::count * index(sizeof(Vec<T>)) <= kFirstCache;
+  // them in the first cache. Where all are there, eight sums (of a GRU six) fill the time that a multiply-add takes.
+  const index weights = words<W>(s.inputs) * P::X::count + words<W>(s.recurrent) * P::H::count;  // vectors of a panel
+  const bool near = (panels.last - panels.first) * weights * index(sizeof(Vec<T>)) <= kFirstCache;
   if (P::slots == 1)
     tile_rows<1, 4, 2, 1>(tile, row, s.rows, panels);
   else if (near && kManyRegisters)

@@ -120,8 +120,8 @@ FASTRNN_INLINE void accumulate_chains(Vec<T> (&sum)[N][NP], const X& x, const T*
     }
 }
 
-// acc += products in C chains (sum_chains): one(sum, c) adds chain c, for one row several(sum, c) N chains from c on, as
-// many as make eight sums.
+// acc += products in C chains (sum_chains): one(sum, c) adds chain c; several(sum, c), for one row of fewer than eight
+// panels, N chains from c on, as many as make eight sums.
 template <class T, int C, int MR, int NP, class One, class Several>
 FASTRNN_INLINE void in_chains(Vec<T> (&acc)[MR][NP], const One& one, const Several& several) {
   constexpr int kEnough = NP < 8 ? 8 / NP : 1, N = MR > 1 ? 1 : C < kEnough ? C : kEnough;
