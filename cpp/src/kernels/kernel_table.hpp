@@ -135,9 +135,9 @@ constexpr index gathered_rows(index K) {
   const index fit = kBytes / (gathered_stride<T>(K) * index(sizeof(T))) / kWholeTiles * kWholeTiles;
   return fit > kLeast ? fit : kLeast;
 }
+constexpr index kGatheredPanels = 12;
 // How many values the copy takes. 0: it does not pay, because a tile's rows stay in the first cache or too few panels read
 // it; or because a vector is a whole cache line: then runs are read as fast as the copy, which costs 1 to 2 %.
-constexpr index kGatheredPanels = 12;
 template <class T>
 constexpr index gathered_room(index rows, index K, index panels, index lanes) {
   constexpr index kRows = 6, kLine = 64;
